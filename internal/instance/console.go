@@ -1,0 +1,187 @@
+package instance
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"capstan/guest/api"
+)
+
+// consoleLog is the application's output: the bytes in one file, and in a
+// second one, for each piece that arrived, when (nanoseconds since the epoch)
+// and at which offset, 8 bytes each, big-endian.
+type consoleLog struct {
+	bytes, index *os.File
+
+	mu     sync.Mutex
+	size   int64
+	closed bool
+	more   chan struct{} // closed and replaced when there is more to read
+}
+
+func openConsole(dir string) (*consoleLog, error) {
+	const flags = os.O_RDWR | os.O_CREATE | os.O_APPEND
+	b, err := os.OpenFile(filepath.Join(dir, consoleFile), flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the console's log: %w", err)
+	}
+	x, err := os.OpenFile(filepath.Join(dir, indexFile), flags, 0o600)
+	if err != nil {
+		b.Close()
+		return nil, fmt.Errorf("opening the console's log: %w", err)
+	}
+	size, err := b.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("opening the console's log: %w", err)
+	}
+	return &consoleLog{bytes: b, index: x, size: size, more: make(chan struct{})}, nil
+}
+
+func (c *consoleLog) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var entry [16]byte
+	binary.BigEndian.PutUint64(entry[:8], uint64(time.Now().UnixNano()))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	binary.BigEndian.PutUint64(entry[8:], uint64(c.size))
+	if _, err := c.index.Write(entry[:]); err != nil {
+		return 0, err
+	}
+	n, err := c.bytes.Write(p)
+	c.size += int64(n)
+	c.wake()
+	return n, err
+}
+
+func (c *consoleLog) wake() {
+	close(c.more)
+	c.more = make(chan struct{})
+}
+
+// Close ends all that follow the log once they have read it.
+func (c *consoleLog) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.wake()
+}
+
+// follow copies the log from offset to w, and what is added until the end.
+func (c *consoleLog) follow(ctx context.Context, w io.Writer, offset int64, flush func()) error {
+	for {
+		c.mu.Lock()
+		size, closed, more := c.size, c.closed, c.more
+		c.mu.Unlock()
+		if offset < size {
+			n, err := io.Copy(w, io.NewSectionReader(c.bytes, offset, size-offset))
+			offset += n
+			if err != nil {
+				return err
+			}
+			flush()
+			continue
+		}
+		if closed {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// relay copies a machine's console to the log until it ends, and returns the
+// exit report that stood at its end.
+func (c *consoleLog) relay(console io.Reader) (api.Exit, bool, error) {
+	var held []byte
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := console.Read(buf)
+		held = append(held, buf[:n]...)
+		if err != nil {
+			rest, exit, ok := api.ParseExit(held)
+			if _, writeErr := c.Write(rest); writeErr != nil {
+				return exit, ok, fmt.Errorf("writing the console's log: %w", writeErr)
+			}
+			return exit, ok, nil
+		}
+		keep := api.HoldBack(held)
+		if _, err := c.Write(held[:len(held)-keep]); err != nil {
+			return api.Exit{}, false, fmt.Errorf("writing the console's log: %w", err)
+		}
+		held = append(held[:0], held[len(held)-keep:]...)
+	}
+}
+
+// OffsetSince returns where in the console's log the first piece stands that
+// arrived at t or later.
+func (i *Instance) OffsetSince(t time.Time) (int64, error) {
+	index, err := os.ReadFile(filepath.Join(i.Dir, indexFile))
+	if err != nil {
+		return 0, fmt.Errorf("reading the console's index: %w", err)
+	}
+	for ; len(index) >= 16; index = index[16:] {
+		if int64(binary.BigEndian.Uint64(index)) >= t.UnixNano() {
+			return int64(binary.BigEndian.Uint64(index[8:])), nil
+		}
+	}
+	return i.ConsoleSize()
+}
+
+// OffsetTail returns where in the console's log its last n lines begin.
+func (i *Instance) OffsetTail(n int) (int64, error) {
+	f, err := os.Open(i.ConsolePath())
+	if err != nil {
+		return 0, fmt.Errorf("reading the console's log: %w", err)
+	}
+	defer f.Close()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil || n <= 0 {
+		return end, err
+	}
+	buf := make([]byte, 64<<10)
+	for at := end; at > 0; {
+		part := buf[:min(int64(len(buf)), at)]
+		at -= int64(len(part))
+		if _, err := f.ReadAt(part, at); err != nil {
+			return 0, fmt.Errorf("reading the console's log: %w", err)
+		}
+		for k := len(part) - 1; k >= 0; k-- {
+			if part[k] != '\n' || at+int64(k) == end-1 {
+				continue // the last line's own end
+			}
+			if n--; n == 0 {
+				return at + int64(k) + 1, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// ConsolePath is the file of the application's output.
+func (i *Instance) ConsolePath() string { return filepath.Join(i.Dir, consoleFile) }
+
+// KernelPath is the file of the kernel's own messages.
+func (i *Instance) KernelPath() string { return filepath.Join(i.Dir, kernelFile) }
+
+// ConsoleSize is how many bytes the console's log holds; 0 before it exists.
+func (i *Instance) ConsoleSize() (int64, error) {
+	info, err := os.Stat(i.ConsolePath())
+	if os.IsNotExist(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading the console's log: %w", err)
+	}
+	return info.Size(), nil
+}

@@ -1,0 +1,115 @@
+package instance
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"capstan/guest/api"
+)
+
+func newLock(dir string) *flock.Flock { return flock.New(filepath.Join(dir, lockFile)) }
+
+// serve opens the supervisor's socket. Only this user reaches it: the
+// directory is closed to others.
+func (s *supervisor) serve() (*http.Server, error) {
+	os.Remove(filepath.Join(s.inst.Dir, socketFile)) // of a killed predecessor; the lock is ours
+	listener, err := listen(s.inst.Dir)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /console", s.serveConsole)
+	mux.HandleFunc("POST /console", s.serveStdin)
+	mux.HandleFunc("GET /wait", s.serveWait)
+	mux.HandleFunc("POST /stop", s.serveStop)
+	mux.HandleFunc("POST /kill", s.serveKill)
+	mux.HandleFunc("/guest/", s.serveGuest)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go server.Serve(listener) // ends with the server's Shutdown
+	return server, nil
+}
+
+func (s *supervisor) serveConsole(w http.ResponseWriter, r *http.Request) {
+	offset, err := strconv.ParseInt(r.URL.Query().Get("offset"), 10, 64)
+	if err != nil || offset < 0 {
+		refuse(w, http.StatusBadRequest, errors.New("offset is no number of bytes"))
+		return
+	}
+	flush := http.NewResponseController(w)
+	flush.Flush()
+	s.console.follow(r.Context(), w, offset, func() { flush.Flush() }) // its error: the reader is gone
+}
+
+// serveStdin passes the body on to the application as its input.
+func (s *supervisor) serveStdin(w http.ResponseWriter, r *http.Request) {
+	m, g, _ := s.current()
+	if m == nil {
+		refuse(w, http.StatusConflict, ErrNotRunning)
+		return
+	}
+	if _, err := io.Copy(m.Console(), r.Body); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	if err := g.post(r.Context(), "/v1/stdin/close", struct{}{}); err != nil {
+		refuse(w, http.StatusBadGateway, err)
+	}
+}
+
+func (s *supervisor) serveWait(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.over:
+		_, _, state := s.current()
+		json.NewEncoder(w).Encode(state)
+	case <-r.Context().Done():
+	}
+}
+
+func (s *supervisor) serveStop(w http.ResponseWriter, r *http.Request) {
+	timeout, err := strconv.Atoi(r.URL.Query().Get("timeout"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, errors.New("timeout is no number of seconds"))
+		return
+	}
+	if err := s.stop(r.Context(), timeout); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+	}
+}
+
+func (s *supervisor) serveKill(w http.ResponseWriter, r *http.Request) {
+	if err := s.kill(); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+	}
+}
+
+// serveGuest hands a request on to the guest's REST API.
+func (s *supervisor) serveGuest(w http.ResponseWriter, r *http.Request) {
+	_, g, _ := s.current()
+	if g == nil {
+		refuse(w, http.StatusConflict, ErrNotRunning)
+		return
+	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "guest"})
+	proxy.Transport = g.client.Transport
+	proxy.FlushInterval = -1
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		refuse(w, http.StatusBadGateway, err)
+	}
+	http.StripPrefix("/guest", proxy).ServeHTTP(w, r)
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(api.Error{Error: err.Error()})
+}

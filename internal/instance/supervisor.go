@@ -1,0 +1,298 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"capstan/guest/api"
+	"capstan/internal/hypervisor"
+)
+
+// Boot is what a supervisor needs beside the instance's own directory.
+type Boot struct {
+	Driver hypervisor.Driver
+	// Kernel and Decompressed are as in hypervisor.Spec.
+	Kernel       string
+	Decompressed string
+}
+
+// Ready is what a supervisor says once: that the machine runs, or why not.
+type Ready struct {
+	State *State `json:"state,omitempty"`
+	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// supervisor owns one instance and its machine while it runs.
+type supervisor struct {
+	boot    Boot
+	inst    *Instance
+	console *consoleLog
+	over    chan struct{} // closed when the instance ended for good
+
+	mu       sync.Mutex
+	state    State
+	machine  hypervisor.Machine
+	guest    *guest
+	stopping chan struct{} // closed when somebody asked for the end
+	killed   bool          // …at once
+}
+
+// Supervise runs the instance in dir until it has ended for good, restarts
+// included. ready is called once. Only one process can supervise an instance.
+func Supervise(ctx context.Context, dir string, boot Boot, ready func(Ready)) error {
+	inst, held, err := claim(ctx, dir)
+	if err != nil {
+		return err
+	}
+	s := &supervisor{boot: boot, inst: inst, over: make(chan struct{}), stopping: make(chan struct{})}
+	if s.console, err = openConsole(dir); err != nil {
+		held.Close()
+		return err
+	}
+	server, err := s.serve()
+	if err != nil {
+		held.Close()
+		return err
+	}
+	err = s.run(ctx, ready)
+	s.console.Close()
+	close(s.over)
+
+	// Whoever waits for the end gets it before the socket goes.
+	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if server.Shutdown(drain) != nil {
+		server.Close()
+	}
+	os.Remove(filepath.Join(dir, socketFile))
+	if inst.Config.Remove {
+		err = errors.Join(err, removeDir(dir, inst.Config.ID))
+	}
+	return errors.Join(err, held.Close())
+}
+
+// claim takes the instance's lock. Readers hold it for an instant to see
+// whether it is taken, so one refusal proves nothing.
+func claim(ctx context.Context, dir string) (*Instance, io.Closer, error) {
+	inst, err := read(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	held := newLock(dir)
+	ok, err := held.TryLockContext(ctx, 2*time.Millisecond)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: %w", inst.Config.Name, ErrRunning)
+	}
+	return inst, held, nil
+}
+
+// run boots the machine, again as often as the restart policy says.
+func (s *supervisor) run(ctx context.Context, ready func(Ready)) error {
+	const shortest, longest = 100 * time.Millisecond, time.Minute
+	pause := shortest
+	for restarts := 0; ; restarts++ {
+		began := time.Now()
+		state, err := s.once(ctx, restarts, ready)
+		if err != nil {
+			if restarts == 0 {
+				ready(failure(err))
+				return errors.Join(err, s.set(State{Status: Created, Reason: err.Error()}))
+			}
+			state.Status, state.Reason, state.Finished = Dead, err.Error(), time.Now()
+			state.Exit = api.Exit{Status: ExitLost}
+		}
+		if !s.again(state, restarts) {
+			return s.set(state)
+		}
+		if time.Since(began) > 10*time.Second {
+			pause = shortest
+		}
+		waiting := state
+		waiting.Status = Restarting
+		if err := s.set(waiting); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.stopping:
+			return s.set(state)
+		case <-ctx.Done():
+			return s.set(state)
+		}
+		pause = min(2*pause, longest)
+	}
+}
+
+func failure(err error) Ready {
+	r := Ready{Error: err.Error()}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		r.Hint = hinted.Hint()
+	}
+	return r
+}
+
+// again reports whether the policy wants one more start.
+func (s *supervisor) again(state State, restarts int) bool {
+	select {
+	case <-s.stopping:
+		return false
+	default:
+	}
+	switch policy := s.inst.Config.Restart; policy.Policy {
+	case "always":
+		return true
+	case "on-failure":
+		return state.Exit.Status != 0 && (policy.Max == 0 || restarts < policy.Max)
+	default:
+		return false
+	}
+}
+
+// once boots the machine and waits for its end. Its error means that the
+// machine could not be started.
+func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) (State, error) {
+	spec := s.inst.Config.Machine
+	spec.Name, spec.Dir = s.inst.Config.Name, s.inst.Dir
+	spec.Kernel, spec.Decompressed = s.boot.Kernel, s.boot.Decompressed
+	spec.KernelLog = s.inst.KernelPath()
+	spec.Guest.Time = time.Now().UnixNano()
+	for n := range spec.Disks {
+		if !filepath.IsAbs(spec.Disks[n].Path) {
+			spec.Disks[n].Path = filepath.Join(s.inst.Dir, spec.Disks[n].Path)
+		}
+	}
+	if err := os.Truncate(spec.KernelLog, 0); err != nil && !os.IsNotExist(err) {
+		return State{}, fmt.Errorf("emptying the kernel's log: %w", err)
+	}
+	m, err := s.boot.Driver.Start(ctx, &spec)
+	if err != nil {
+		return State{Restarts: restarts}, err
+	}
+	g := newGuest(m.Control())
+	defer g.Close()
+	name, why := m.Accel()
+	state := State{
+		Status: Running, Started: time.Now(), Restarts: restarts,
+		Ports: m.Ports(), Accel: name, AccelWhy: why, PID: m.PID(),
+	}
+	if err := s.begin(m, g, state); err != nil {
+		m.Kill()
+		m.Wait()
+		return state, err
+	}
+	if restarts == 0 {
+		ready(Ready{State: &state})
+	}
+	report, reported, relayErr := s.console.relay(m.Console())
+	if relayErr != nil {
+		m.Kill() // nobody would ever see what it says
+	}
+	end := m.Wait()
+	state.Finished, state.PID, state.Ports = time.Now(), 0, nil
+	state.Status, state.Exit, state.Reason = classify(report, reported, end, spec.KernelLog)
+	if relayErr != nil {
+		state.Reason = relayErr.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machine, s.guest = nil, nil
+	return state, nil
+}
+
+// begin makes a started machine the one that requests reach.
+func (s *supervisor) begin(m hypervisor.Machine, g *guest, state State) error {
+	s.mu.Lock()
+	s.machine, s.guest = m, g
+	killed := s.killed
+	s.mu.Unlock()
+	if killed {
+		return errors.New("killed before it had started")
+	}
+	return s.set(state)
+}
+
+func (s *supervisor) set(state State) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state = state
+	return writeJSON(filepath.Join(s.inst.Dir, stateFile), state)
+}
+
+func (s *supervisor) current() (hypervisor.Machine, *guest, State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine, s.guest, s.state
+}
+
+// end notes that no restart is wanted any more.
+func (s *supervisor) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.stopping:
+	default:
+		close(s.stopping)
+	}
+}
+
+// kill cuts the power.
+func (s *supervisor) kill() error {
+	s.end()
+	s.mu.Lock()
+	s.killed = true
+	m := s.machine
+	s.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.Kill()
+}
+
+// stop asks the application to end, and cuts the power if it has not some
+// time after the guest itself should have done so. A negative timeout, in
+// seconds, is the instance's own.
+func (s *supervisor) stop(ctx context.Context, timeout int) error {
+	s.end()
+	m, g, _ := s.current()
+	if m == nil {
+		return nil
+	}
+	if timeout < 0 {
+		timeout = s.inst.Config.Machine.Guest.StopTimeout
+	}
+	// The guest may still be booting, and syncs its disks in the end.
+	const slack = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(timeout)*time.Second+slack)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() { asked <- g.stop(ctx, timeout) }()
+	for {
+		select {
+		case <-s.over:
+			return nil
+		case err := <-asked:
+			if err != nil && ctx.Err() == nil {
+				// No guest that listens: the platform may reach it.
+				if err := m.Powerdown(ctx); err != nil {
+					return s.kill()
+				}
+			}
+			asked = nil
+		case <-ctx.Done():
+			return s.kill()
+		}
+	}
+}
