@@ -1,0 +1,80 @@
+//go:build e2e && linux && amd64
+
+package qemu
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"capstan/internal/hypervisor"
+	"capstan/internal/hypervisor/drivertest"
+)
+
+// guestKernel is the guest that boots; of it only the kernel is used here.
+func guestKernel(t *testing.T) string {
+	t.Helper()
+	kernel := os.Getenv("CAPSTAN_GUEST")
+	if kernel == "" {
+		kernel = "../../../guest/build/guest-amd64"
+	}
+	kernel, err := filepath.Abs(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(kernel); err != nil {
+		t.Fatalf("%v: make the guest first, or set CAPSTAN_GUEST", err)
+	}
+	return kernel
+}
+
+// withTestGuest returns a QEMU that has the suite's guest as its PID 1: a
+// second archive behind the driver's config replaces /init.
+func withTestGuest(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "guest")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, "../drivertest/guest")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+guestArch)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the guest: %v\n%s", err, out)
+	}
+	content, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(dir, "guest.cpio")
+	if err := os.WriteFile(archive, newArchive().file("init", 0o755, content).end(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\ncat '%s' >> %s && exec '%s' \"$@\"\n", archive, configFile, realQEMU(t))
+	wrapper := filepath.Join(dir, "qemu")
+	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return wrapper
+}
+
+func TestConformance(t *testing.T) {
+	kernel := guestKernel(t)
+	path := withTestGuest(t)
+	for _, name := range []string{"bzImage", "ELF"} {
+		t.Run(name, func(t *testing.T) {
+			decompressed := ""
+			if name == "ELF" {
+				if decompressed = os.Getenv("CAPSTAN_GUEST_ELF"); decompressed == "" {
+					decompressed = kernel + ".elf"
+				}
+			}
+			drivertest.Run(t, New(Options{Path: path}), func(t *testing.T) *hypervisor.Spec {
+				dir := t.TempDir()
+				return &hypervisor.Spec{
+					Name: "conformance", Dir: dir, Kernel: kernel, Decompressed: decompressed,
+					Memory: 96 << 20, CPUs: 1, Accel: "tcg", KernelLog: filepath.Join(dir, "kernel.log"),
+				}
+			})
+		})
+	}
+}
