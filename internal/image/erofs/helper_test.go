@@ -39,12 +39,18 @@ func image(t *testing.T, opts erofs.Options, fill func(*erofs.Writer) error) (*e
 	return fsys, name
 }
 
-// run runs a program that a Debian package has.
-func run(t testing.TB, pkg, name string, args ...string) []byte {
+// need fails the test if there is no such program.
+func need(t testing.TB, pkg, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
 		t.Fatalf("%s is missing: apt-get install %s", name, pkg)
 	}
+}
+
+// run runs a program that a Debian package has.
+func run(t testing.TB, pkg, name string, args ...string) []byte {
+	t.Helper()
+	need(t, pkg, name)
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)

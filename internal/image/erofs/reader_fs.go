@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -211,13 +210,11 @@ func (f *FS) xattrs(in *readInode) (map[string][]byte, error) {
 	for range body[4] {
 		off := f.shared + 4*int64(binary.LittleEndian.Uint32(rest))
 		rest = rest[4:]
-		// The sum of the largest header, name and value.
-		shared := make([]byte, min(xattrEntrySize+maxNameLen+1<<16, max(0, f.Size()-off)))
-		n, err := f.r.ReadAt(shared, off)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("reading a shared attribute at %d: %w", off, err)
+		shared, err := f.sharedXattr(off)
+		if err != nil {
+			return nil, err
 		}
-		if _, err := decodeXattr(shared[:n], attrs); err != nil {
+		if _, err := decodeXattr(shared, attrs); err != nil {
 			return nil, err
 		}
 	}
@@ -229,6 +226,20 @@ func (f *FS) xattrs(in *readInode) (map[string][]byte, error) {
 		rest = rest[min(n, len(rest)):]
 	}
 	return attrs, nil
+}
+
+// sharedXattr reads the attribute at a byte offset of the image.
+func (f *FS) sharedXattr(off int64) ([]byte, error) {
+	b := make([]byte, xattrEntrySize)
+	_, err := f.r.ReadAt(b, off)
+	if err == nil {
+		b = append(b, make([]byte, int(b[0])+int(binary.LittleEndian.Uint16(b[2:])))...)
+		_, err = f.r.ReadAt(b, off)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading a shared attribute at %d: %w", off, err)
+	}
+	return b, nil
 }
 
 // decodeXattr puts the attribute at the start of b into attrs and gives its
