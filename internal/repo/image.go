@@ -1,0 +1,241 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"runtime"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// Entry describes an image in the store.
+type Entry struct {
+	Name         Name            `json:"name"` // zero for an image without a name
+	Digest       v1.Hash         `json:"digest"`
+	MediaType    types.MediaType `json:"mediaType"`
+	Size         int64           `json:"size"` // bytes of all blobs, as stored
+	Created      time.Time       `json:"created,omitzero"`
+	OS           string          `json:"os,omitempty"`
+	Architecture string          `json:"architecture,omitempty"`
+	Problem      string          `json:"problem,omitempty"` // why the rest could not be read
+}
+
+// Image returns the image that ref names, or whose digest ref is or begins:
+// "redis", "redis@sha256:…", "sha256:…", "4f2a9c". Of a multi-platform image
+// it returns the one for Linux on this machine's architecture.
+//
+// The manifest and config are read and verified at once. Layers are read from
+// disk on demand and verified while they are read: reading to the end, or
+// closing at most 1 MiB before it, returns a *CorruptError where a layer is
+// not what its digest says. The errors of absent images are ErrNotFound.
+func (s *Store) Image(ctx context.Context, ref string) (v1.Image, Entry, error) {
+	for try := 0; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return nil, Entry{}, err
+		}
+		idx, err := s.readIndex()
+		if err != nil {
+			return nil, Entry{}, err
+		}
+		found, _, err := s.find(idx, ref)
+		if err != nil {
+			return nil, Entry{}, err
+		}
+		d := idx.Manifests[found[0]]
+		img, entry, err := s.load(d)
+		if err == nil {
+			return img, entry, nil
+		}
+		// The name may have moved to another image, and this one have been
+		// collected, since the index was read: then look again.
+		err = s.explain(d.Digest, ref, err)
+		if try == 5 || !errors.Is(err, ErrNotFound) {
+			return nil, Entry{}, fmt.Errorf("image %s: %w", clip(ref), err)
+		}
+	}
+}
+
+// load reads what d refers to.
+func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
+	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType}
+	d, err := s.pick(d)
+	if err != nil {
+		return nil, entry, err
+	}
+	img := &diskImage{store: s, mediaType: d.MediaType}
+	if img.rawManifest, err = s.readDocument(d); err != nil {
+		return nil, entry, err
+	}
+	if img.manifest, err = parseManifest(img.rawManifest); err != nil {
+		return nil, entry, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: err.Error()}
+	}
+	if img.rawConfig, err = s.readDocument(img.manifest.Config); err != nil {
+		return nil, entry, err
+	}
+	var config v1.ConfigFile
+	if err := json.Unmarshal(img.rawConfig, &config); err == nil {
+		img.diffIDs = config.RootFS.DiffIDs
+	} else if img.manifest.Config.MediaType.IsConfig() {
+		c := img.manifest.Config.Digest
+		return nil, entry, &CorruptError{Digest: c, Path: s.blobPath(c), Reason: "is no image config: " + err.Error()}
+	}
+	entry.Created, entry.OS, entry.Architecture = config.Created.Time, config.OS, config.Architecture
+	entry.Size = d.Size
+	for _, b := range blobsOf(img.manifest) {
+		entry.Size += b.Size
+	}
+	full, err := partial.CompressedToImage(img)
+	return full, entry, err
+}
+
+// pick follows an index to the manifest for this machine. Other tools store
+// such images; an index within an index is no more than two deep.
+func (s *Store) pick(d v1.Descriptor) (v1.Descriptor, error) {
+	for depth := 0; d.MediaType.IsIndex(); depth++ {
+		data, err := s.readDocument(d)
+		if err != nil {
+			return d, err
+		}
+		idx, err := parseIndex(data)
+		if err != nil {
+			return d, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: err.Error()}
+		}
+		i := platformOf(idx)
+		if i < 0 || depth == 2 {
+			return d, fmt.Errorf("has no image for linux/%s", runtime.GOARCH)
+		}
+		d = idx.Manifests[i]
+	}
+	return d, nil
+}
+
+// platformOf returns the position of the manifest for this machine, or -1.
+func platformOf(idx *v1.IndexManifest) int {
+	for i, m := range idx.Manifests {
+		if p := m.Platform; p == nil || p.OS == "linux" && p.Architecture == runtime.GOARCH {
+			return i
+		}
+	}
+	return -1
+}
+
+// blobsOf returns the config and layers of m, each once.
+func blobsOf(m *v1.Manifest) []v1.Descriptor {
+	seen := map[v1.Hash]bool{}
+	var blobs []v1.Descriptor
+	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			blobs = append(blobs, d)
+		}
+	}
+	return blobs
+}
+
+// explain turns the error of reading blob h into one that says whether the
+// image was removed or its blob was lost, and which images need the blob.
+func (s *Store) explain(h v1.Hash, ref string, err error) error {
+	var corrupt *CorruptError
+	switch {
+	case errors.As(err, &corrupt) && corrupt.Digest != (v1.Hash{}):
+		users, uerr := s.users(corrupt.Digest)
+		if uerr == nil {
+			corrupt.Images = users
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		users, uerr := s.users(h)
+		if uerr == nil && len(users) == 0 {
+			return &NotFoundError{Ref: ref, Looked: []string{"the store " + s.layoutDir() + " (it was removed meanwhile)"}}
+		}
+		var perr *fs.PathError
+		if errors.As(err, &perr) {
+			return &CorruptError{Digest: h, Path: perr.Path, Reason: "it is missing", Images: users}
+		}
+	}
+	return err
+}
+
+// diskImage is the core that partial makes a v1.Image of.
+type diskImage struct {
+	store       *Store
+	mediaType   types.MediaType
+	rawManifest []byte
+	rawConfig   []byte
+	manifest    *v1.Manifest
+	diffIDs     []v1.Hash
+}
+
+func (i *diskImage) MediaType() (types.MediaType, error) { return i.mediaType, nil }
+func (i *diskImage) RawManifest() ([]byte, error)        { return i.rawManifest, nil }
+func (i *diskImage) RawConfigFile() ([]byte, error)      { return i.rawConfig, nil }
+
+// LayerByDigest returns a layer, or the config as one, as registries do.
+func (i *diskImage) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+	for n, d := range i.manifest.Layers {
+		if d.Digest != h {
+			continue
+		}
+		layer := diskLayer{store: i.store, desc: d}
+		if len(i.diffIDs) == len(i.manifest.Layers) {
+			return &diffLayer{diskLayer: layer, diffID: i.diffIDs[n]}, nil
+		}
+		return &layer, nil
+	}
+	if i.manifest.Config.Digest == h {
+		return &diskLayer{store: i.store, desc: i.manifest.Config}, nil
+	}
+	return nil, fmt.Errorf("image has no layer %s", h)
+}
+
+// diskLayer is a blob of the store as a layer.
+type diskLayer struct {
+	store *Store
+	desc  v1.Descriptor
+}
+
+func (l *diskLayer) Digest() (v1.Hash, error)            { return l.desc.Digest, nil }
+func (l *diskLayer) Size() (int64, error)                { return l.desc.Size, nil }
+func (l *diskLayer) MediaType() (types.MediaType, error) { return l.desc.MediaType, nil }
+func (l *diskLayer) Descriptor() (*v1.Descriptor, error) { return l.desc.DeepCopy(), nil }
+func (l *diskLayer) Compressed() (io.ReadCloser, error) {
+	r, err := l.store.openBlob(l.desc.Digest, l.desc.Size)
+	if err != nil {
+		return nil, l.store.explain(l.desc.Digest, l.desc.Digest.String(), err)
+	}
+	return &explainReader{blobReader: r, store: l.store}, nil
+}
+
+// diffLayer is a diskLayer whose uncompressed digest the config tells.
+type diffLayer struct {
+	diskLayer
+	diffID v1.Hash
+}
+
+func (l *diffLayer) DiffID() (v1.Hash, error) { return l.diffID, nil }
+
+// explainReader adds to a corrupt blob's error which images need the blob.
+type explainReader struct {
+	*blobReader
+	store *Store
+}
+
+func (e *explainReader) Read(p []byte) (int, error) {
+	n, err := e.blobReader.Read(p)
+	return n, e.explain(err)
+}
+
+func (e *explainReader) Close() error { return e.explain(e.blobReader.Close()) }
+
+func (e *explainReader) explain(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return e.store.explain(e.want, e.want.String(), err)
+}
