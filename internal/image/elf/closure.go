@@ -52,11 +52,16 @@ type MissingError struct {
 
 func (e *MissingError) Error() string {
 	if len(e.Searched) == 0 {
-		return fmt.Sprintf("%s, needed by %s, does not exist: link the program statically, "+
-			"or build from a directory that holds all that it needs", e.Library, e.NeededBy)
+		return fmt.Sprintf("%s, needed by %s, does not exist", e.Library, e.NeededBy)
 	}
 	return fmt.Sprintf("shared library %s, needed by %s, is not in %s",
 		e.Library, e.NeededBy, strings.Join(e.Searched, ", "))
+}
+
+// Hint returns the way out.
+func (e *MissingError) Hint() string {
+	return "link the program statically, install what is missing, " +
+		"or build from a directory that holds all that the program needs"
 }
 
 // ScriptError is returned for a program that is a script.
@@ -66,8 +71,13 @@ type ScriptError struct {
 }
 
 func (e *ScriptError) Error() string {
-	return fmt.Sprintf("%s is a script for %s, not a program: put it and its interpreter "+
-		"into a directory and build from that, or name a base image that has the interpreter", e.Path, e.Interpreter)
+	return fmt.Sprintf("%s is a script for %s, not a program", e.Path, e.Interpreter)
+}
+
+// Hint returns the way out.
+func (e *ScriptError) Hint() string {
+	return "put it and its interpreter into a directory and build from that, " +
+		"or name a base image that has the interpreter in a Capstanfile"
 }
 
 // loaded is an object with its place on the host and in the guest.
