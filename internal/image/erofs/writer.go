@@ -170,6 +170,9 @@ func (w *Writer) addDir(e *Entry, mode uint16, parts []string, xattrs []xattr) e
 	sec, nsec := epoch(e.ModTime)
 	d := &dir{mode: mode, uid: e.UID, gid: e.GID, sec: sec, nsec: nsec, xattrs: xattrs}
 	if len(parts) == 0 {
+		if len(xattrs) > maxShared { // block 0 has no room for others
+			return &LimitError{"extended attributes of the root", maxShared}
+		}
 		return w.remake(w.root, d, 0)
 	}
 	last := len(parts) - 1
