@@ -46,32 +46,25 @@ func (e *MissingError) Hint() string {
 	return "build capstan with make, or put the guest there: make guest && cp guest/build/guest-amd64* " + e.Dir
 }
 
+const imageName = "guest-amd64"
+
 // Locate returns the guest's files, unpacking them below root at first use.
 func Locate(root string) (Files, error) {
 	dir := filepath.Join(root, "guest")
-	image, info := embedded, embeddedInfo
-	if len(image) == 0 {
-		path := filepath.Join(dir, "guest-amd64")
-		doc, err := os.ReadFile(path + ".json")
-		if err == nil {
-			image, err = os.ReadFile(path)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return Files{}, &MissingError{dir}
-		}
-		if err != nil {
-			return Files{}, fmt.Errorf("reading the guest: %w", err)
-		}
-		info = doc
+	info, f, err := record(dir)
+	if err != nil {
+		return Files{}, err
 	}
-	var f Files
-	if err := json.Unmarshal(info, &f.Info); err != nil {
-		return Files{}, fmt.Errorf("reading the guest's record: %w", err)
-	}
-	own := filepath.Join(dir, identity(image, info))
+	own := filepath.Join(dir, identity(info))
 	f.Kernel, f.Decompressed = filepath.Join(own, "bzImage"), filepath.Join(own, "vmlinux")
 	if _, err := os.Stat(own); err == nil {
 		return f, nil
+	}
+	image := embedded
+	if len(image) == 0 {
+		if image, err = os.ReadFile(filepath.Join(dir, imageName)); err != nil {
+			return Files{}, fmt.Errorf("reading the guest: %w", err)
+		}
 	}
 	if err := unpack(dir, own, image); err != nil {
 		return Files{}, fmt.Errorf("unpacking the guest: %w", err)
@@ -79,11 +72,36 @@ func Locate(root string) (Files, error) {
 	return f, nil
 }
 
+// Record returns what is known of the guest, without unpacking it.
+func Record(root string) (Info, error) {
+	_, f, err := record(filepath.Join(root, "guest"))
+	return f.Info, err
+}
+
+func record(dir string) ([]byte, Files, error) {
+	doc := embeddedInfo
+	if len(doc) == 0 {
+		var err error
+		doc, err = os.ReadFile(filepath.Join(dir, imageName+".json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, Files{}, &MissingError{dir}
+		}
+		if err != nil {
+			return nil, Files{}, fmt.Errorf("reading the guest's record: %w", err)
+		}
+	}
+	var f Files
+	if err := json.Unmarshal(doc, &f.Info); err != nil {
+		return nil, Files{}, fmt.Errorf("reading the guest's record: %w", err)
+	}
+	return doc, f, nil
+}
+
 // identity names an unpacked guest. Hashing the record, which holds the hash
 // of all that the guest was built from, spares reading the image every time.
-func identity(image, info []byte) string {
+func identity(info []byte) string {
 	sum := sha256.Sum256(info)
-	return fmt.Sprintf("%s-%d", hex.EncodeToString(sum[:8]), len(image))
+	return hex.EncodeToString(sum[:8])
 }
 
 // unpack makes folder own with all its files, or nothing.

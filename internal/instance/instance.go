@@ -311,6 +311,14 @@ func supervised(dir string) bool {
 	return !ok
 }
 
+// path is a path of the instance's config as this host has it.
+func (i *Instance) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(i.Dir, p)
+}
+
 func read(dir string) (*Instance, error) {
 	i := &Instance{Dir: dir}
 	if err := readJSON(filepath.Join(dir, configFile), &i.Config); err != nil {

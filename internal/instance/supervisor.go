@@ -107,7 +107,7 @@ func (s *supervisor) run(ctx context.Context, ready func(Ready)) error {
 		state, err := s.once(ctx, restarts, ready)
 		if err != nil {
 			if restarts == 0 {
-				ready(failure(err))
+				ready(Failure(err))
 				return errors.Join(err, s.set(State{Status: Created, Reason: err.Error()}))
 			}
 			state.Status, state.Reason, state.Finished = Dead, err.Error(), time.Now()
@@ -135,7 +135,8 @@ func (s *supervisor) run(ctx context.Context, ready func(Ready)) error {
 	}
 }
 
-func failure(err error) Ready {
+// Failure is what a supervisor says of an error.
+func Failure(err error) Ready {
 	r := Ready{Error: err.Error()}
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) {
@@ -169,10 +170,12 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	spec.Kernel, spec.Decompressed = s.boot.Kernel, s.boot.Decompressed
 	spec.KernelLog = s.inst.KernelPath()
 	spec.Guest.Time = time.Now().UnixNano()
+	// A path that is not absolute is one in the instance's directory.
 	for n := range spec.Disks {
-		if !filepath.IsAbs(spec.Disks[n].Path) {
-			spec.Disks[n].Path = filepath.Join(s.inst.Dir, spec.Disks[n].Path)
-		}
+		spec.Disks[n].Path = s.inst.path(spec.Disks[n].Path)
+	}
+	for n := range spec.Shares {
+		spec.Shares[n].Path = s.inst.path(spec.Shares[n].Path)
 	}
 	if err := os.Truncate(spec.KernelLog, 0); err != nil && !os.IsNotExist(err) {
 		return State{}, fmt.Errorf("emptying the kernel's log: %w", err)

@@ -1,0 +1,53 @@
+# The few commands that a contributor runs. Each installs what it needs on
+# Debian and Ubuntu, and names it elsewhere.
+
+GO      ?= go
+ARCH    := amd64
+GUEST   := guest/build/guest-$(ARCH)
+INIT    := guest/build/init-$(ARCH)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# What is needed: to build the guest, to run, and to test.
+APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev zstd xz-utils cpio kmod rsync
+APT_RUN   := qemu-system-x86
+APT_TEST  := qemu-utils erofs-utils e2fsprogs skopeo redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps
+
+.PHONY: all guest demo test e2e lint bench soak clean apt-guest apt-run apt-test FORCE
+
+# The CLI with the guest embedded: one static binary.
+all: guest
+	CGO_ENABLED=0 $(GO) build -trimpath -tags embedguest -ldflags '$(LDFLAGS)' -o bin/capstan ./cmd/capstan
+
+# Kernel and PID 1. Nothing is done where no input has changed.
+guest: apt-guest $(INIT)
+	INIT=$(INIT) guest/kernel/build.sh
+
+$(INIT): FORCE
+	@mkdir -p $(@D)
+	GOOS=linux GOARCH=$(ARCH) CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $@ ./guest/init
+
+demo: all apt-run apt-test
+	scripts/demo.sh
+
+test: all lint apt-run apt-test
+	$(GO) test ./...
+	$(GO) test -tags e2e -timeout 40m -p 1 ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "gofmt these:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	for os in darwin windows; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) vet ./... && \
+		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/capstan || exit 1; \
+	done; done
+
+bench: all apt-run apt-test
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs
+
+apt-guest apt-run apt-test: apt-%:
+	@scripts/need.sh $(APT_$(shell echo $* | tr a-z A-Z))
+
+clean:
+	rm -rf bin guest/build

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"capstan/internal/capstanfile"
+	"capstan/internal/image"
+	"capstan/internal/image/erofs"
+	"capstan/internal/image/source"
+	"capstan/internal/repo"
+)
+
+func newBuild(a *app) *cobra.Command {
+	var from, file, fromName string
+	cmd := &cobra.Command{
+		Use:   "build [flags] [NAME] [DIR]",
+		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
+		Long: "Build an image from the Capstanfile in DIR (default: this directory), or with\n" +
+			"--from straight from a program with the libraries it needs, from a directory or\n" +
+			"from a tar. NAME is the directory's, or the input's, where it is not given.",
+		Example: "  capstan build\n  capstan build shop:1.2 ./shop\n  capstan build --from ./server\n  capstan build --from ./rootfs.tar app",
+		Args:    cobra.MaximumNArgs(2),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "build from this program, directory or tar instead of a Capstanfile")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the Capstanfile (default: DIR/Capstanfile)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		dir := "."
+		if len(args) > 0 {
+			fromName = args[0]
+		}
+		if len(args) == 2 {
+			dir = args[1]
+		}
+		if from != "" {
+			if len(args) == 2 || file != "" {
+				return usage(cmd, errors.New("--from takes the place of DIR and of the Capstanfile"))
+			}
+			entry, err := a.buildFrom(cmd, from, fromName)
+			return told(cmd, entry, err)
+		}
+		entry, err := a.buildFile(cmd, fromName, dir, file)
+		return told(cmd, entry, err)
+	}
+	return cmd
+}
+
+// told prints what was built: the digest to standard output.
+func told(cmd *cobra.Command, entry repo.Entry, err error) error {
+	if err != nil {
+		return err
+	}
+	note(cmd, "built %s (%s)", entry.Name, size(entry.Size))
+	fmt.Fprintln(cmd.OutOrStdout(), entry.Digest)
+	return nil
+}
+
+// planned is a build whose inputs have been looked at.
+type planned struct {
+	name   repo.Name
+	layer  *source.Layer
+	recipe image.Recipe
+	// extra is what the result depends on beside the layer.
+	extra [][]byte
+}
+
+// finish builds what was planned, unless the same was built before.
+func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.Entry, error) {
+	key := p.layer.Fingerprint(append(p.extra, []byte(p.recipe.Arch), []byte(version))...)
+	if digest, ok, err := store.BuildRecord(ctx, key); err == nil && ok {
+		if err := store.Tag(ctx, digest.String(), p.name); err == nil {
+			_, entry, err := store.Image(ctx, p.name.String())
+			return entry, err
+		}
+	}
+	p.recipe.Layer = p.layer.WriteTar
+	entry, err := image.Build(ctx, store, p.name, p.recipe)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	return entry, store.PutBuildRecord(ctx, key, entry.Digest)
+}
+
+// buildFrom makes an image straight from a program, a directory or a tar.
+func (a *app) buildFrom(cmd *cobra.Command, from, given string) (repo.Entry, error) {
+	if given == "" {
+		given = nameOf(from)
+	}
+	name, err := repo.ParseName(given)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	layer, err := source.From(cmd.Context(), from, source.Options{Notes: notes(cmd)})
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	store, err := a.store()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	return a.finish(cmd.Context(), store, planned{
+		name: name, layer: layer,
+		recipe: image.Recipe{
+			Arch:    firstOf(layer.Arch, guestArch),
+			Comment: "capstan build --from " + filepath.Base(from),
+			Change: func(file *v1.ConfigFile) {
+				file.Config.Entrypoint = layer.Argv
+				file.Config.Env = []string{image.DefaultPath}
+			},
+		},
+	})
+}
+
+// buildProgram makes an image of a program that run was given.
+func (a *app) buildProgram(cmd *cobra.Command, path string) (string, error) {
+	entry, err := a.buildFrom(cmd, path, "")
+	if err != nil {
+		return "", err
+	}
+	return entry.Name.String(), nil
+}
+
+// buildFile makes an image from a Capstanfile.
+func (a *app) buildFile(cmd *cobra.Command, given, dir, path string) (repo.Entry, error) {
+	ctx := cmd.Context()
+	if path == "" {
+		path = filepath.Join(dir, capstanfile.Name)
+	}
+	file, err := capstanfile.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return repo.Entry{}, &hinted{fmt.Errorf("there is no %s", path), "capstan build --from PROGRAM, DIRECTORY or TAR builds without one; Capstanfile.example shows one"}
+	}
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	if given == "" {
+		given = nameOf(dir)
+	}
+	name, err := repo.ParseName(given)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	store, err := a.store()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	base, release, err := openBase(ctx, store, file)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	defer release()
+	if err := runBuild(cmd, dir, file); err != nil {
+		return repo.Entry{}, err
+	}
+	opts := source.Options{Notes: notes(cmd)}
+	if base.tree != nil {
+		opts.Base = baseTree{base.tree}
+	}
+	layer, err := source.FromCapstanfile(ctx, dir, file, opts)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	return a.finish(ctx, store, planned{
+		name: name, layer: layer, extra: [][]byte{file.Raw, []byte(base.digest)},
+		recipe: image.Recipe{Base: base.img, Arch: firstOf(file.Arch, base.arch, guestArch), Comment: "capstan build", Change: image.Configure(file)},
+	})
+}
+
+// base is the image that a build stands on; the zero value is none.
+type base struct {
+	img          v1.Image
+	tree         *erofs.FS
+	digest, arch string
+}
+
+// openBase finds the base and opens its files. release gives back what that
+// took.
+func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b base, release func(), err error) {
+	release = func() {}
+	if file.Base == "" {
+		return b, release, nil
+	}
+	img, entry, err := store.Image(ctx, file.Base)
+	if err != nil {
+		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
+	}
+	tmp, err := os.MkdirTemp("", "capstan-base-")
+	if err != nil {
+		return b, release, fmt.Errorf("opening the base: %w", err)
+	}
+	path := filepath.Join(tmp, "root")
+	flatten := func(ctx context.Context, f *os.File) error { return image.Flatten(ctx, img, f) }
+	if err := store.Root(ctx, entry.Digest, path, flatten); err != nil {
+		os.RemoveAll(tmp)
+		return b, release, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		os.RemoveAll(tmp)
+		return b, release, fmt.Errorf("opening the base: %w", err)
+	}
+	release = func() { f.Close(); os.RemoveAll(tmp) }
+	tree, err := erofs.Open(f)
+	if err != nil {
+		release()
+		return b, func() {}, fmt.Errorf("opening the base: %w", err)
+	}
+	return base{img: img, tree: tree, digest: entry.Digest.String(), arch: entry.Architecture}, release, nil
+}
+
+// baseTree shows a base's files to package source.
+type baseTree struct{ fs *erofs.FS }
+
+func (t baseTree) Lookup(path string) (fs.FileMode, string, bool) {
+	name := strings.TrimPrefix(path, "/")
+	if name == "" {
+		name = "."
+	}
+	info, err := t.fs.Lstat(name)
+	if err != nil {
+		return 0, "", false
+	}
+	if info.Mode().Type() != fs.ModeSymlink {
+		return info.Mode().Type(), "", true
+	}
+	target, err := t.fs.ReadLink(name)
+	return fs.ModeSymlink, target, err == nil
+}
+
+// runBuild runs a Capstanfile's build command, with its output shown.
+func runBuild(cmd *cobra.Command, dir string, file *capstanfile.File) error {
+	if file.Build == "" {
+		return nil
+	}
+	shell, flag := "/bin/sh", "-c"
+	if runtime.GOOS == "windows" {
+		shell, flag = "cmd", "/C"
+	}
+	c := exec.CommandContext(cmd.Context(), shell, flag, file.Build)
+	c.Dir = dir
+	c.Stdout, c.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr() // standard output has the result
+	if err := c.Run(); err != nil {
+		return file.Mistake(file.Line("build"), "build", fmt.Sprintf("the command %q ended with %v", file.Build, err))
+	}
+	return nil
+}
+
+func notes(cmd *cobra.Command) func(string) {
+	return func(s string) { note(cmd, "%s", s) }
+}
+
+// nameOf makes an image's name of a path: its last element without an ending,
+// in the letters that names have.
+func nameOf(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		abs = path
+	}
+	base := strings.ToLower(filepath.Base(abs))
+	for _, ending := range []string{".gz", ".zst", ".tgz", ".tar", ".exe"} {
+		base = strings.TrimSuffix(base, ending)
+	}
+	name := bytes.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, []byte(base))
+	return strings.Trim(string(name), ".-_")
+}
+
+// guestArch is the architecture of images that do not say theirs.
+const guestArch = "amd64"

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"capstan/guest/api"
+	"capstan/internal/capstanfile"
+	"capstan/internal/hypervisor"
+	"capstan/internal/image"
+	"capstan/internal/image/ext4"
+	"capstan/internal/instance"
+	"capstan/internal/repo"
+)
+
+// Serial numbers of an instance's disks, and the files in its directory.
+const (
+	rootSerial, rootFile   = "root", "root.erofs"
+	upperSerial, upperFile = "upper", "upper.ext4"
+
+	// upperSize is nominal: the file takes what the application writes.
+	upperSize = 100 << 30
+
+	// minMemory is less than any guest boots in.
+	minMemory = 40 << 20
+)
+
+// create makes an instance of an image, without starting it.
+func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref string, args []string) (*instance.Instance, error) {
+	store, err := repo.Open(a.settings.Root)
+	if err != nil {
+		return nil, err
+	}
+	img, entry, err := store.Image(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	said, err := image.ReadConfig(img)
+	if err != nil {
+		return nil, err
+	}
+	if said.Arch != "" && said.Arch != "amd64" {
+		return nil, fmt.Errorf("%s is an image for %s, and the guest is for amd64", ref, said.Arch)
+	}
+	cfg, links, err := a.configure(cmd, f, ref, said, args)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Digest = entry.Digest.String()
+	return instance.Under(a.settings.Root).Create(cfg, func(dir string) error {
+		if err := linkShares(dir, links); err != nil {
+			return err
+		}
+		return fill(ctx, dir, store, img, entry.Digest, cfg.Machine.Guest.Root.Upper != "")
+	})
+}
+
+// fill puts an instance's disks into its directory.
+func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, digest v1.Hash, upper bool) error {
+	flatten := func(ctx context.Context, root *os.File) error { return image.Flatten(ctx, img, root) }
+	if err := store.Root(ctx, digest, filepath.Join(dir, rootFile), flatten); err != nil {
+		return err
+	}
+	if !upper {
+		return nil
+	}
+	disk, err := os.OpenFile(filepath.Join(dir, upperFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(disk.Truncate(upperSize), ext4.Format(disk, ext4.Options{Size: upperSize, Label: "capstan-upper"}), disk.Close())
+	if err != nil {
+		return fmt.Errorf("making the writable disk: %w", err)
+	}
+	return nil
+}
+
+// configure turns an image's wishes and the flags into an instance's config.
+func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.Config, args []string) (instance.Config, []link, error) {
+	bad := func(err error) (instance.Config, []link, error) { return instance.Config{}, nil, usage(cmd, err) }
+	if f.on != "" && f.on != "qemu" {
+		return bad(fmt.Errorf("--on %s: the platform this version runs on is qemu", f.on))
+	}
+	id := instance.NewID()
+	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Created: time.Now(), Platform: "qemu", Remove: f.remove}
+	if cfg.Name == "" {
+		cfg.Name = defaultName(ref, id)
+	}
+	var err error
+	if cfg.Restart, err = parseRestart(f.restart); err != nil {
+		return bad(err)
+	}
+	if f.remove && cfg.Restart.Policy != "" {
+		return bad(errors.New("--rm and --restart contradict each other"))
+	}
+	if cfg.Labels, err = parseLabels(f.labels); err != nil {
+		return bad(err)
+	}
+	m := &cfg.Machine
+	if m.Ports, err = parsePorts(f.ports); err != nil {
+		return bad(err)
+	}
+	shared, err := parseShares(f.shares)
+	if err != nil {
+		return bad(err)
+	}
+	if m.Memory, err = a.memory(f, said); err != nil {
+		return bad(err)
+	}
+	m.CPUs = firstOf(f.cpus, said.CPUs, a.settings.CPUs)
+	if m.CPUs < 1 {
+		return bad(fmt.Errorf("-c %d: a machine needs a CPU", f.cpus))
+	}
+	m.Accel, m.Verbose = firstOf(f.accel, a.settings.Accel), f.verbose
+	m.Disks = []hypervisor.Disk{{Path: rootFile, Serial: rootSerial, ReadOnly: true}}
+	m.Guest, err = guestConfig(f, said, args)
+	if err != nil {
+		return bad(err)
+	}
+	if len(m.Guest.Args) == 0 {
+		return bad(fmt.Errorf("%s says no command: give one after the image's name", ref))
+	}
+	m.Guest.Hostname = firstOf(f.hostname, cfg.Name)
+	m.Guest.Mounts, m.Shares = shared.mounts, shared.shares
+	if !f.remove && !f.readOnly {
+		m.Disks = append(m.Disks, hypervisor.Disk{Path: upperFile, Serial: upperSerial})
+		m.Guest.Root.Upper = "serial:" + upperSerial
+	}
+	return cfg, shared.links, nil
+}
+
+func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, error) {
+	env, err := environment(f.env, f.envFiles)
+	if err != nil {
+		return api.Config{}, err
+	}
+	workdir := firstOf(f.workdir, said.Workdir)
+	if workdir != "" && !path.IsAbs(workdir) {
+		return api.Config{}, fmt.Errorf("-w %s: the working directory must be an absolute path", workdir)
+	}
+	if f.stopTimeout < 0 {
+		return api.Config{}, fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout)
+	}
+	return api.Config{
+		Version: api.Version, Args: said.Command(f.entrypoint, args), Env: said.Environ(env),
+		Workdir: workdir, User: firstOf(f.user, said.User),
+		TTY: f.tty, Stdin: f.stdin, StopSignal: said.StopSignal, StopTimeout: f.stopTimeout,
+		Root:    api.Root{Lower: []string{"serial:" + rootSerial}, ReadOnly: f.readOnly},
+		Verbose: f.verbose,
+	}, nil
+}
+
+func (a *app) memory(f *runFlags, said image.Config) (int64, error) {
+	if f.memory == "" {
+		return firstOf(said.Memory, a.settings.Memory), nil
+	}
+	m, err := capstanfile.ParseMemory(f.memory)
+	if err != nil {
+		return 0, fmt.Errorf("-m %s: %w", f.memory, err)
+	}
+	if m < minMemory {
+		return 0, fmt.Errorf("-m %s: a guest needs %s at least", f.memory, size(minMemory))
+	}
+	return m, nil
+}
+
+// firstOf is the first of its arguments that is set.
+func firstOf[T comparable](values ...T) T {
+	var zero T
+	for _, v := range values {
+		if v != zero {
+			return v
+		}
+	}
+	return zero
+}
+
+// defaultName is the image's last word and four digits of the ID.
+func defaultName(ref, id string) string {
+	base := "vm"
+	if name, err := repo.ParseName(ref); err == nil && name.Name != "" {
+		base = name.Name
+	}
+	return base[:min(len(base), 40)] + "-" + id[:4]
+}
+
+func parseRestart(s string) (instance.Restart, error) {
+	policy, count, counted := strings.Cut(s, ":")
+	r := instance.Restart{Policy: policy}
+	switch {
+	case s == "no" || s == "":
+		return instance.Restart{}, nil
+	case s == "always" || s == "on-failure":
+		return r, nil
+	case policy == "on-failure" && counted:
+		n, err := strconv.Atoi(count)
+		if err == nil && n > 0 {
+			r.Max = n
+			return r, nil
+		}
+	}
+	return r, fmt.Errorf("--restart %s: expected no, on-failure, on-failure:N or always", s)
+}
+
+func parseLabels(list []string) (map[string]string, error) {
+	labels := make(map[string]string, len(list))
+	for _, kv := range list {
+		k, v, _ := strings.Cut(kv, "=")
+		if k == "" {
+			return nil, fmt.Errorf("-l %s: expected KEY=VALUE", kv)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
+
+// parsePorts reads [IP:]HOST:GUEST[/udp].
+func parsePorts(list []string) ([]hypervisor.Port, error) {
+	var ports []hypervisor.Port
+	for _, s := range list {
+		p, err := parsePort(s)
+		if err != nil {
+			return nil, fmt.Errorf("-p %s: %w", s, err)
+		}
+		ports = append(ports, p)
+	}
+	return ports, nil
+}
+
+func parsePort(s string) (hypervisor.Port, error) {
+	p := hypervisor.Port{Host: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Protocol: "tcp"}
+	s, proto, given := strings.Cut(s, "/")
+	if given {
+		if proto != "tcp" && proto != "udp" {
+			return p, fmt.Errorf("the protocol is tcp or udp")
+		}
+		p.Protocol = proto
+	}
+	at := strings.LastIndexByte(s, ':')
+	if at < 0 {
+		return p, fmt.Errorf("expected HOST:GUEST, such as %s:%s, or 0:%s for any free port", s, s, s)
+	}
+	host, guest := s[:at], s[at+1:]
+	if at := strings.LastIndexByte(host, ':'); at >= 0 {
+		addr, err := netip.ParseAddr(strings.Trim(host[:at], "[]"))
+		if err != nil {
+			return p, fmt.Errorf("%q is no IP address", host[:at])
+		}
+		p.Host, host = addr, host[at+1:]
+	}
+	for _, part := range []struct {
+		text string
+		to   *uint16
+		low  uint64
+	}{{host, &p.HostPort, 0}, {guest, &p.Guest, 1}} {
+		n, err := strconv.ParseUint(part.text, 10, 16)
+		if err != nil || n < part.low {
+			return p, fmt.Errorf("%q is no port: expected %d to 65535", part.text, part.low)
+		}
+		*part.to = uint16(n)
+	}
+	return p, nil
+}
+
+// environment reads -e and --env-file; what -e says counts.
+func environment(list, files []string) ([]string, error) {
+	var env []string
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("--env-file: %w", err)
+		}
+		defer f.Close()
+		lines := bufio.NewScanner(f)
+		for n := 1; lines.Scan(); n++ {
+			line := strings.TrimLeft(lines.Text(), " \t")
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			if line[0] == '=' {
+				return nil, fmt.Errorf("--env-file %s:%d: expected NAME=VALUE", name, n)
+			}
+			env = appendEnv(env, line)
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("--env-file %s: %w", name, err)
+		}
+	}
+	for _, kv := range list {
+		if kv == "" || kv[0] == '=' {
+			return nil, fmt.Errorf("-e %q: expected NAME=VALUE; the application's command is set by arguments, or by --entrypoint", kv)
+		}
+		env = appendEnv(env, kv)
+	}
+	return env, nil
+}
+
+// appendEnv adds NAME=VALUE, or NAME with this process's value if it has one.
+func appendEnv(env []string, kv string) []string {
+	if strings.Contains(kv, "=") {
+		return append(env, kv)
+	}
+	if value, ok := os.LookupEnv(kv); ok {
+		return append(env, kv+"="+value)
+	}
+	return env
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"capstan/guest"
+	"capstan/internal/hypervisor/qemu"
+)
+
+// finding is one thing that doctor looked at.
+type finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+func newDoctor(a *app) *cobra.Command {
+	var deep bool
+	cmd := &cobra.Command{
+		Use:     "doctor",
+		Short:   "Check this host and the store, and say how to mend what is wrong",
+		Example: "  capstan doctor\n  capstan doctor --deep --format json",
+		Args:    none,
+	}
+	format := formatFlag(cmd)
+	cmd.Flags().BoolVar(&deep, "deep", false, "read the whole store and verify every digest")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		rows := []finding{a.checkQEMU(ctx), checkAccel(), a.checkGuest(), a.checkSpace()}
+		rows = append(rows, a.checkStore(ctx, deep)...)
+		rows = append(rows, a.checkInstances())
+		err := table[finding]{
+			header: []string{"CHECK", "OK", "DETAIL", "HOW TO MEND"},
+			cells: func(f finding) []string {
+				ok := "yes"
+				if !f.OK {
+					ok = "NO"
+				}
+				return []string{f.Check, ok, f.Detail, f.Remedy}
+			},
+		}.print(cmd, *format, rows)
+		if err != nil {
+			return err
+		}
+		for _, f := range rows {
+			if !f.OK {
+				return statusError(exitError)
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func wrong(check string, err error) finding {
+	return finding{Check: check, Detail: err.Error(), Remedy: hintFor(err)}
+}
+
+func (a *app) checkQEMU(ctx context.Context) finding {
+	d := qemu.New(qemu.Options{Path: a.settings.QEMU})
+	if err := d.Check(ctx); err != nil {
+		return wrong("qemu", err)
+	}
+	path, version, err := d.Version(ctx)
+	if err != nil {
+		return wrong("qemu", err)
+	}
+	return finding{Check: "qemu", OK: true, Detail: path + " " + version}
+}
+
+// checkAccel is never wrong: machines run without acceleration, if slowly.
+func checkAccel() finding {
+	name, why := qemu.ProbeAccel()
+	f := finding{Check: "accelerator", OK: true, Detail: name}
+	if why != "" {
+		f.Detail += ": " + why
+		f.Remedy = "switch virtualization on in the firmware, or use a host that has it"
+	}
+	return f
+}
+
+func (a *app) checkGuest() finding {
+	files, err := guest.Locate(a.settings.Root)
+	if err != nil {
+		return wrong("guest", err)
+	}
+	return finding{Check: "guest", OK: true, Detail: "Linux " + files.Info.Kernel}
+}
+
+func (a *app) checkSpace() finding {
+	const least = 1 << 30
+	dir := a.settings.Root
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return wrong("disk space", err)
+	}
+	free, err := freeSpace(dir)
+	if err != nil {
+		return wrong("disk space", err)
+	}
+	f := finding{Check: "disk space", OK: free >= least, Detail: size(free) + " free in " + dir}
+	if !f.OK {
+		f.Remedy = "capstan prune --all, or another CAPSTAN_ROOT"
+	}
+	return f
+}
+
+func (a *app) checkStore(ctx context.Context, deep bool) []finding {
+	store, err := a.store()
+	if err != nil {
+		return []finding{wrong("store", err)}
+	}
+	var out []finding
+	for _, p := range store.Check(ctx, deep) {
+		out = append(out, finding{Check: "store", Detail: p.Text, Remedy: p.Hint})
+	}
+	if len(out) == 0 {
+		names, err := store.Names(ctx)
+		if err != nil {
+			return []finding{wrong("store", err)}
+		}
+		out = append(out, finding{Check: "store", OK: true, Detail: fmt.Sprintf("%d images", len(names))})
+	}
+	return out
+}
+
+func (a *app) checkInstances() finding {
+	list, err := a.instances().List()
+	if err != nil {
+		return wrong("instances", err)
+	}
+	running := 0
+	for _, i := range list {
+		if i.State.Live() {
+			running++
+		}
+	}
+	return finding{Check: "instances", OK: true, Detail: fmt.Sprintf("%d, %d of them running", len(list), running)}
+}

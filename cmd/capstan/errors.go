@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/hypervisor"
+	"capstan/internal/instance"
+)
+
+// Exit statuses, as docs/exit-status.md lists them.
+const (
+	exitError   = 1
+	exitUsage   = 2
+	exitFailure = 125 // of capstan itself, where an application's status is expected
+)
+
+// statusError carries the status with which the process ends, where the
+// reason was said already or needs no words.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a wrong command line.
+type usageError struct {
+	cmd *cobra.Command
+	err error
+}
+
+func usage(cmd *cobra.Command, err error) error { return &usageError{cmd, err} }
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Hint() string { return "see " + e.cmd.CommandPath() + " --help" }
+
+// hinted is an error that knows the way out.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+func (e *hinted) Hint() string  { return e.hint }
+
+// report says what went wrong and returns the exit status.
+func report(w io.Writer, cmd *cobra.Command, err error) int {
+	var status statusError
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "capstan: interrupted")
+		return 130
+	}
+	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+		fmt.Fprintf(w, "capstan: %s\n", line)
+	}
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(w, "  try: %s\n", hint)
+	}
+	var wrongUse *usageError
+	switch {
+	case errors.As(err, &wrongUse), strings.HasPrefix(err.Error(), "unknown command"):
+		return exitUsage
+	case runsApplication(cmd):
+		return exitFailure
+	default:
+		return exitError
+	}
+}
+
+// runsApplication tells commands whose exit status is the application's.
+func runsApplication(cmd *cobra.Command) bool {
+	return cmd.Name() == "run" || cmd.Name() == "wait"
+}
+
+func hintFor(err error) string {
+	var own interface{ Hint() string }
+	if errors.As(err, &own) {
+		return own.Hint()
+	}
+	for _, known := range []struct {
+		err  error
+		hint string
+	}{
+		{instance.ErrExists, "another --name, or capstan rm of the old one"},
+		{instance.ErrNotFound, "capstan ps -a lists them"},
+		{instance.ErrRunning, "capstan stop it first"},
+		{instance.ErrNotRunning, "capstan start it first"},
+		{hypervisor.ErrPortInUse, "another host port, or 0 for any free one: -p 0:PORT"},
+	} {
+		if errors.Is(err, known.err) {
+			return known.hint
+		}
+	}
+	return ""
+}

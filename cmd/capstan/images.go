@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"capstan/internal/instance"
+	"capstan/internal/repo"
+)
+
+func (a *app) store() (*repo.Store, error) { return repo.Open(a.settings.Root) }
+
+// inUse tells which instances were made from an image.
+func (a *app) inUse() (func(v1.Hash) []string, error) {
+	list, err := a.instances().List()
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]string{}
+	for _, i := range list {
+		users[i.Config.Digest] = append(users[i.Config.Digest], i.Config.Name)
+	}
+	return func(h v1.Hash) []string { return users[h.String()] }, nil
+}
+
+func newImages(a *app) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:     "images",
+		Aliases: []string{"i"},
+		Short:   "List the images in the local store",
+		Example: "  capstan images\n  capstan images --format '{{.Name}} {{.Digest}}'",
+		Args:    none,
+	}
+	format := formatFlag(cmd)
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "names only")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		rows, err := store.List(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if quiet {
+			*format = "{{.Name}}"
+		}
+		return table[repo.Entry]{
+			header: []string{"NAME", "DIGEST", "ARCH", "CREATED", "SIZE"},
+			cells: func(e repo.Entry) []string {
+				name := e.Name.String()
+				if e.Name.IsZero() {
+					name = "<none>"
+				}
+				if e.Problem != "" {
+					return []string{name, e.Digest.Hex[:12], "", "", e.Problem}
+				}
+				return []string{name, e.Digest.Hex[:12], e.Architecture, ago(e.Created), size(e.Size)}
+			},
+		}.print(cmd, *format, rows)
+	}
+	return cmd
+}
+
+func newRmi(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:               "rmi [flags] IMAGE...",
+		Short:             "Remove images from the local store",
+		Example:           "  capstan rmi redis:7",
+		Args:              atLeast(1, "an image"),
+		ValidArgsFunction: a.completeImages,
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also if instances were made from it; they keep working")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		users, err := a.inUse()
+		if err != nil {
+			return err
+		}
+		return each(args, func(ref string) error {
+			removed, err := store.Remove(cmd.Context(), ref, repo.RemoveOptions{InUse: users, Force: force})
+			if err != nil {
+				return err
+			}
+			for _, name := range removed.Untagged {
+				fmt.Fprintln(cmd.OutOrStdout(), "untagged", name)
+			}
+			for _, digest := range removed.Deleted {
+				fmt.Fprintln(cmd.OutOrStdout(), "deleted", digest)
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+func newTag(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:               "tag IMAGE NAME",
+		Short:             "Give an image another name",
+		Example:           "  capstan tag app app:1.2",
+		Args:              exactly(2, "an image and the name to give it"),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := repo.ParseName(args[1])
+			if err != nil {
+				return err
+			}
+			store, err := a.store()
+			if err != nil {
+				return err
+			}
+			return store.Tag(cmd.Context(), args[0], name)
+		},
+	}
+}
+
+func newPrune(a *app) *cobra.Command {
+	var all, instances bool
+	cmd := &cobra.Command{
+		Use:     "prune",
+		Short:   "Remove what nothing needs any more, and what killed processes left",
+		Example: "  capstan prune\n  capstan prune --all --instances",
+		Args:    none,
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also images that no instance was made from, and flattened roots")
+	cmd.Flags().BoolVar(&instances, "instances", false, "also instances that are not running")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		out := cmd.OutOrStdout()
+		list, err := a.instances().List()
+		if err != nil {
+			return err
+		}
+		for _, i := range list {
+			if !instances || i.State.Live() {
+				continue
+			}
+			if err := i.Remove(); err != nil && !errors.Is(err, instance.ErrRunning) {
+				return err
+			}
+			fmt.Fprintln(out, "removed instance", i.Config.Name)
+		}
+		users, err := a.inUse()
+		if err != nil {
+			return err
+		}
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		r, err := store.Prune(cmd.Context(), repo.PruneOptions{Images: all, Roots: all, InUse: users})
+		if err != nil {
+			return err
+		}
+		for _, digest := range r.Images {
+			fmt.Fprintln(out, "removed image", digest)
+		}
+		fmt.Fprintf(out, "freed %s: %d blobs, %d roots, %d temporary files\n", size(r.Bytes), r.Blobs, r.Roots, r.Temp)
+		return nil
+	}
+	return cmd
+}
+
+// imageView is an image as inspect shows it.
+type imageView struct {
+	Kind    string    `json:"kind"` // "image"
+	Name    string    `json:"name"`
+	Digest  string    `json:"digest"`
+	Size    int64     `json:"size"`
+	Created time.Time `json:"created,omitzero"`
+	Config  any       `json:"config"`
+	Layers  []string  `json:"layers"`
+}

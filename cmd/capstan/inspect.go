@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/image"
+	"capstan/internal/instance"
+	"capstan/internal/repo"
+)
+
+// instanceView is an instance as inspect shows it.
+type instanceView struct {
+	Kind string `json:"kind"` // "instance"
+	Dir  string `json:"dir"`
+	instance.Config
+	State instance.State `json:"state"`
+}
+
+func newInspect(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "inspect NAME...",
+		Short:             "Show all that is known of instances or images, as JSON",
+		Example:           "  capstan inspect cache\n  capstan inspect --format '{{.State.Status}}' cache",
+		Args:              atLeast(1, "the name of an instance or an image"),
+		ValidArgsFunction: a.completeBoth,
+	}
+	format := cmd.Flags().String("format", "json", "json, or a Go template for each, such as '{{.Digest}}'")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var views []any
+		err := each(args, func(name string) error {
+			view, err := a.inspect(cmd.Context(), name)
+			if err == nil {
+				views = append(views, view)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if *format == "json" {
+			return printJSON(cmd.OutOrStdout(), views)
+		}
+		return printTemplate(cmd, *format, views)
+	}
+	return cmd
+}
+
+// inspect finds an instance of the name, else an image.
+func (a *app) inspect(ctx context.Context, name string) (any, error) {
+	i, err := a.instances().Get(name)
+	if err == nil {
+		return instanceView{"instance", i.Dir, i.Config, i.State}, nil
+	}
+	if !errors.Is(err, instance.ErrNotFound) {
+		return nil, err
+	}
+	store, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	img, entry, err := store.Image(ctx, name)
+	var odd *repo.NameError
+	if errors.Is(err, repo.ErrNotFound) || errors.As(err, &odd) {
+		return nil, &hinted{errors.New(name + ": no such instance or image"), "capstan ps -a and capstan images list them"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	view := imageView{Kind: "image", Name: entry.Name.String(), Digest: entry.Digest.String(), Size: entry.Size, Created: entry.Created}
+	if view.Config, err = image.ReadConfig(img); err != nil {
+		return nil, err
+	}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, layer := range manifest.Layers {
+		view.Layers = append(view.Layers, layer.Digest.String())
+	}
+	return view, nil
+}

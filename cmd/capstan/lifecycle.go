@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/instance"
+)
+
+func (a *app) instances() *instance.Instances { return instance.Under(a.settings.Root) }
+
+// onInstances makes a command that does the same to each instance named, and
+// prints the names of those it was done to.
+func (a *app) onInstances(cmd *cobra.Command, do func(ctx context.Context, i *instance.Instance) error) *cobra.Command {
+	cmd.Args = atLeast(1, "the name of an instance")
+	cmd.ValidArgsFunction = a.completeInstances
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return each(args, func(name string) error {
+			i, err := a.instances().Get(name)
+			if err != nil {
+				return err
+			}
+			if err := do(cmd.Context(), i); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
+			return nil
+		})
+	}
+	return cmd
+}
+
+func newStop(a *app) *cobra.Command {
+	var timeout int
+	cmd := a.onInstances(&cobra.Command{
+		Use:     "stop [flags] NAME...",
+		Short:   "Stop instances: the application is asked to end, then killed",
+		Example: "  capstan stop cache\n  capstan stop -t 60 db",
+	}, func(ctx context.Context, i *instance.Instance) error {
+		err := i.Stop(ctx, timeout)
+		if errors.Is(err, instance.ErrNotRunning) {
+			return nil // that is what was wanted
+		}
+		return err
+	})
+	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout)")
+	return cmd
+}
+
+func newKill(a *app) *cobra.Command {
+	var sig string
+	cmd := a.onInstances(&cobra.Command{
+		Use:     "kill [flags] NAME...",
+		Short:   "Cut the power of instances, or send their applications a signal",
+		Example: "  capstan kill cache\n  capstan kill -s HUP web",
+	}, func(ctx context.Context, i *instance.Instance) error {
+		if sig == "" {
+			return i.Kill(ctx)
+		}
+		return i.Signal(ctx, sig)
+	})
+	cmd.Flags().StringVarP(&sig, "signal", "s", "", "send this `signal` to the application instead of cutting the power")
+	return cmd
+}
+
+func newStart(a *app) *cobra.Command {
+	var attach, stdin bool
+	cmd := &cobra.Command{
+		Use:               "start [flags] NAME...",
+		Short:             "Start instances that have ended, with all that they had written",
+		Example:           "  capstan start db\n  capstan start -a job",
+		Args:              atLeast(1, "the name of an instance"),
+		ValidArgsFunction: a.completeInstances,
+	}
+	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "show the output and end with the application's status")
+	cmd.Flags().BoolVarP(&stdin, "interactive", "i", false, "connect standard input, with -a")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if attach && len(args) > 1 {
+			return usage(cmd, errors.New("-a shows one instance"))
+		}
+		return each(args, func(name string) error {
+			i, err := a.instances().Get(name)
+			if err != nil {
+				return err
+			}
+			if attach {
+				return a.foreground(cmd, i, stdin)
+			}
+			return a.background(cmd, i)
+		})
+	}
+	return cmd
+}
+
+// background starts an instance and prints its name.
+func (a *app) background(cmd *cobra.Command, i *instance.Instance) error {
+	started, err := a.start(cmd, i)
+	if err != nil {
+		return err
+	}
+	tellStart(cmd, started.State)
+	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
+	return nil
+}
+
+func newRestart(a *app) *cobra.Command {
+	var timeout int
+	cmd := &cobra.Command{
+		Use:               "restart [flags] NAME...",
+		Short:             "Stop instances, where they run, and start them again",
+		Example:           "  capstan restart web",
+		Args:              atLeast(1, "the name of an instance"),
+		ValidArgsFunction: a.completeInstances,
+	}
+	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return each(args, func(name string) error {
+			i, err := a.instances().Get(name)
+			if err != nil {
+				return err
+			}
+			if i.Config.Remove && i.State.Live() {
+				return &hinted{fmt.Errorf("%s was made with --rm: once stopped it is gone", i.Config.Name), "capstan run it again"}
+			}
+			if i.State.Live() {
+				if err := i.Stop(cmd.Context(), timeout); err != nil && !errors.Is(err, instance.ErrNotRunning) {
+					return err
+				}
+				if err := i.Refresh(); err != nil {
+					return err
+				}
+			}
+			return a.background(cmd, i)
+		})
+	}
+	return cmd
+}
+
+func newRm(a *app) *cobra.Command {
+	var force bool
+	cmd := a.onInstances(&cobra.Command{
+		Use:     "rm [flags] NAME...",
+		Aliases: []string{"delete"},
+		Short:   "Remove instances, with all that they had written",
+		Example: "  capstan rm job\n  capstan rm -f db",
+	}, func(ctx context.Context, i *instance.Instance) error {
+		if force && i.State.Live() {
+			if err := i.Kill(ctx); err != nil && !errors.Is(err, instance.ErrNotRunning) {
+				return err
+			}
+			if i.Config.Remove {
+				return nil
+			}
+			if err := i.Refresh(); err != nil {
+				return err
+			}
+		}
+		err := i.Remove()
+		if errors.Is(err, instance.ErrRunning) {
+			return &hinted{err, "capstan stop it first, or capstan rm -f"}
+		}
+		return err
+	})
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it first if it is running")
+	return cmd
+}
+
+func newWait(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:               "wait NAME...",
+		Short:             "Wait for instances to end, and print their exit statuses",
+		Long:              "Wait for instances to end, and print their exit statuses. With one name,\ncapstan ends with that status too.",
+		Example:           "  capstan wait job",
+		Args:              atLeast(1, "the name of an instance"),
+		ValidArgsFunction: a.completeInstances,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			status := 0
+			err := each(args, func(name string) error {
+				i, err := a.instances().Get(name)
+				if err != nil {
+					return err
+				}
+				last, err := i.Wait(cmd.Context())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), last.Exit.Status)
+				if len(args) == 1 {
+					status = last.Exit.Status
+				}
+				return nil
+			})
+			if err == nil && status != 0 {
+				return statusError(status)
+			}
+			return err
+		},
+	}
+}
+
+func newLogs(a *app) *cobra.Command {
+	var follow, kernel bool
+	var tail, since string
+	cmd := &cobra.Command{
+		Use:               "logs [flags] NAME",
+		Short:             "Show what an instance's application has printed",
+		Example:           "  capstan logs web\n  capstan logs -f --tail 10 web\n  capstan logs --since 5m web",
+		Args:              exactly(1, "the name of an instance"),
+		ValidArgsFunction: a.completeInstances,
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the instance ends")
+	cmd.Flags().StringVarP(&tail, "tail", "n", "all", "show this many of the last lines")
+	cmd.Flags().StringVar(&since, "since", "", "show what came after a `time`: 2026-01-31T12:00:00Z, or a span such as 10m")
+	cmd.Flags().BoolVar(&kernel, "kernel", false, "show the guest kernel's messages instead")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		i, err := a.instances().Get(args[0])
+		if err != nil {
+			return err
+		}
+		if kernel {
+			return copyLog(cmd.OutOrStdout(), i.KernelPath(), 0)
+		}
+		offset, err := logOffset(i, tail, since)
+		if err != nil {
+			return usage(cmd, err)
+		}
+		if follow && i.State.Live() {
+			err := i.Follow(cmd.Context(), cmd.OutOrStdout(), offset)
+			if !errors.Is(err, instance.ErrNotRunning) {
+				return err
+			}
+		}
+		return copyLog(cmd.OutOrStdout(), i.ConsolePath(), offset)
+	}
+	return cmd
+}
+
+func logOffset(i *instance.Instance, tail, since string) (int64, error) {
+	var offset int64
+	if since != "" {
+		t, err := parseSince(since)
+		if err != nil {
+			return 0, err
+		}
+		if offset, err = i.OffsetSince(t); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, err
+		}
+	}
+	if tail == "all" {
+		return offset, nil
+	}
+	n, err := strconv.Atoi(tail)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("--tail %s: expected a number of lines, or all", tail)
+	}
+	at, err := i.OffsetTail(n)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	return max(offset, at), err
+}
+
+func parseSince(s string) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return time.Unix(n, 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--since %s: expected a time such as 2026-01-31T12:00:00Z, or a span such as 10m", s)
+}
+
+// copyLog prints a log; one that does not exist yet is empty.
+func copyLog(w io.Writer, path string, offset int64) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	_, err = io.Copy(w, f)
+	return err
+}

@@ -1,0 +1,111 @@
+// Capstan builds and runs applications as virtual machines.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"capstan/guest"
+	"capstan/internal/hypervisor/qemu"
+	"capstan/internal/instance"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == instance.SuperviseCommand {
+		os.Exit(supervise(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	os.Exit(execute(ctx, newRoot(), os.Args[1:]))
+}
+
+// supervise is the whole life of a supervisor process. It takes nothing from
+// flags: what it needs stands in its instance's directory and settings.
+func supervise(dir string) int {
+	said := false
+	say := func(r instance.Ready) {
+		if !said {
+			said = true
+			instance.Say(r)
+		}
+	}
+	os.Setenv("CAPSTAN_ROOT", filepath.Dir(filepath.Dir(dir))) // whatever --root was
+	set, err := loadSettings(nil)
+	if err == nil {
+		var files guest.Files
+		if files, err = guest.Locate(set.Root); err == nil {
+			err = instance.Supervise(context.Background(), dir, instance.Boot{
+				Driver: qemu.New(qemu.Options{Path: set.QEMU}),
+				Kernel: files.Kernel, Decompressed: files.Decompressed,
+			}, say)
+		}
+	}
+	if err != nil {
+		say(instance.Failure(err))
+		return exitFailure
+	}
+	return 0
+}
+
+// app is what commands share: the settings, read once flags are known.
+type app struct{ settings settings }
+
+func newRoot() *cobra.Command {
+	a := &app{}
+	root := &cobra.Command{
+		Use:           "capstan",
+		Short:         "Build and run applications as virtual machines",
+		Long:          "Capstan builds and runs applications as virtual machines: one image, one\napplication, one VM, with the commands that Docker's users know.",
+		Example:       "  capstan build\n  capstan run -d --name cache -p 6379:6379 redis\n  capstan ps\n  capstan stop cache",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			a.settings, err = loadSettings(cmd.Root().PersistentFlags())
+			return err
+		},
+	}
+	root.PersistentFlags().String("root", "", "folder of images and instances (default $CAPSTAN_ROOT, else ~/.capstan)")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.AddGroup(
+		&cobra.Group{ID: "run", Title: "Instances:"},
+		&cobra.Group{ID: "image", Title: "Images:"},
+		&cobra.Group{ID: "more", Title: "More:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
+	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newPrune(a))
+	add("more", newInspect(a), newDoctor(a), newVersion(a))
+	root.SetHelpCommandGroupID("more")
+	root.SetCompletionCommandGroupID("more")
+	return root
+}
+
+// execute runs a command line and returns the exit status.
+func execute(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	return report(os.Stderr, cmd, err)
+}
+
+// note prints a line for people.
+func note(cmd *cobra.Command, format string, args ...any) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "capstan: "+format+"\n", args...)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// table is how one kind of row is shown.
+type table[T any] struct {
+	header []string
+	cells  func(T) []string
+}
+
+// formatFlag adds --format to a command.
+func formatFlag(cmd *cobra.Command) *string {
+	format := cmd.Flags().String("format", "table", "table, json, or a Go template for each row, such as '{{.Name}}'")
+	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	return format
+}
+
+// print writes rows as the user asked for: JSON is one array.
+func (t table[T]) print(cmd *cobra.Command, format string, rows []T) error {
+	w := cmd.OutOrStdout()
+	switch format {
+	case "json":
+		if rows == nil {
+			rows = []T{}
+		}
+		return printJSON(w, rows)
+	case "table":
+		tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+		fmt.Fprintln(tab, strings.Join(t.header, "\t"))
+		for _, row := range rows {
+			fmt.Fprintln(tab, strings.Join(t.cells(row), "\t"))
+		}
+		return tab.Flush()
+	default:
+		return printTemplate(cmd, format, rows)
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func printTemplate[T any](cmd *cobra.Command, format string, rows []T) error {
+	if !strings.Contains(format, "{{") {
+		return usage(cmd, fmt.Errorf("--format %s: expected table, json or a Go template", format))
+	}
+	t, err := template.New("--format").Funcs(template.FuncMap{"json": toJSON}).Parse(format)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	for _, row := range rows {
+		if err := t.Execute(cmd.OutOrStdout(), row); err != nil {
+			return usage(cmd, err)
+		}
+		fmt.Fprintln(cmd.OutOrStdout())
+	}
+	return nil
+}
+
+func toJSON(v any) (string, error) {
+	doc, err := json.Marshal(v)
+	return string(doc), err
+}
+
+// size writes bytes as people read them, in powers of 1024.
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%dB", n)
+	}
+	f, u := float64(n)/1024, 0
+	for f >= 1023.95 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	return strings.Replace(fmt.Sprintf("%.1f%c", f, units[u]), ".0", "", 1)
+}
+
+// ago writes a time as the span since then.
+func ago(t time.Time) string {
+	if t.IsZero() || t.Unix() == 0 {
+		return "-"
+	}
+	return span(time.Since(t)) + " ago"
+}
+
+func span(d time.Duration) string {
+	for _, u := range []struct {
+		name string
+		unit time.Duration
+	}{{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second}} {
+		if n := int(d / u.unit); n == 1 {
+			return "1 " + u.name
+		} else if n > 1 {
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	return "less than a second"
+}
+
+// atLeast, exactly and none check how many arguments there are.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usage(cmd, fmt.Errorf("%s needs %s", cmd.CommandPath(), what))
+		}
+		return nil
+	}
+}
+
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usage(cmd, fmt.Errorf("%s needs %s", cmd.CommandPath(), what))
+		}
+		return nil
+	}
+}
+
+func none(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(cmd, fmt.Errorf("%s takes no arguments, and got %q", cmd.CommandPath(), args[0]))
+	}
+	return nil
+}
+
+// each does something to each of the named things, and goes on after errors.
+func each(names []string, do func(string) error) error {
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, do(name))
+	}
+	return errors.Join(errs...)
+}

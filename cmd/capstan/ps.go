@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/instance"
+)
+
+// psRow is an instance as --format shows it.
+type psRow struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Image    string            `json:"image"`
+	Platform string            `json:"platform"`
+	Status   instance.Status   `json:"status"`
+	ExitCode int               `json:"exit_code"`
+	Reason   string            `json:"reason,omitempty"`
+	Created  time.Time         `json:"created"`
+	Started  time.Time         `json:"started,omitzero"`
+	Finished time.Time         `json:"finished,omitzero"`
+	Ports    []string          `json:"ports"`
+	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+func newPs(a *app) *cobra.Command {
+	var all, quiet bool
+	cmd := &cobra.Command{
+		Use:     "ps",
+		Aliases: []string{"instances", "list"},
+		Short:   "List instances",
+		Example: "  capstan ps\n  capstan ps -a --format json\n  capstan ps --format '{{.Name}} {{.Status}}'",
+		Args:    none,
+	}
+	format := formatFlag(cmd)
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that are not running")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "names only")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		list, err := a.instances().List()
+		if err != nil {
+			return err
+		}
+		var rows []psRow
+		for _, i := range list {
+			if all || i.State.Live() {
+				rows = append(rows, psRowOf(i))
+			}
+		}
+		if quiet {
+			*format = "{{.Name}}"
+		}
+		return table[psRow]{
+			header: []string{"NAME", "IMAGE", "STATUS", "PORTS", "CREATED"},
+			cells: func(r psRow) []string {
+				return []string{r.Name, r.Image, r.summary(), strings.Join(r.Ports, ", "), ago(r.Created)}
+			},
+		}.print(cmd, *format, rows)
+	}
+	return cmd
+}
+
+func psRowOf(i *instance.Instance) psRow {
+	r := psRow{
+		ID: i.Config.ID, Name: i.Config.Name, Image: i.Config.Image, Platform: i.Config.Platform,
+		Status: i.State.Status, ExitCode: i.State.Exit.Status, Reason: i.State.Reason,
+		Created: i.Config.Created, Started: i.State.Started, Finished: i.State.Finished,
+		Ports: []string{}, Labels: i.Config.Labels,
+	}
+	for _, p := range i.State.Ports {
+		r.Ports = append(r.Ports, p.String())
+	}
+	return r
+}
+
+func (r psRow) summary() string {
+	switch r.Status {
+	case instance.Running:
+		return "running for " + span(time.Since(r.Started))
+	case instance.Exited:
+		s := fmt.Sprintf("exited (%d) %s", r.ExitCode, ago(r.Finished))
+		if r.Reason != "" {
+			s += ": " + r.Reason
+		}
+		return s
+	case instance.Dead:
+		return "dead: " + r.Reason
+	default:
+		return string(r.Status)
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"capstan/internal/instance"
+)
+
+// runFlags are run's flags as they were given.
+type runFlags struct {
+	detach, remove, stdin, tty, verbose, readOnly     bool
+	name, memory, entrypoint, user, workdir, hostname string
+	on, accel, restart                                string
+	cpus, stopTimeout                                 int
+	ports, env, envFiles, shares, labels              []string
+}
+
+func newRun(a *app) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] IMAGE|./PROGRAM [ARG...]",
+		Short: "Run an image, or a program of this host, as a virtual machine",
+		Long: "Run an image as a virtual machine. Its output is the terminal's; Ctrl-C stops it,\n" +
+			"a second Ctrl-C kills it, and capstan ends with the application's exit status.\n" +
+			"A path that begins with . or / is a program: it is packed with the libraries\n" +
+			"that it needs, and run.",
+		Example: "  capstan run --rm redis\n" +
+			"  capstan run -d --name cache -p 6379:6379 -m 64M redis\n" +
+			"  capstan run --rm ./server -- --listen :8080\n" +
+			"  capstan run -v ./site:/usr/share/nginx/html:ro -p 8080:80 nginx",
+		Args:              atLeast(1, "an image"),
+		ValidArgsFunction: a.completeImages,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd, &f, args[0], args[1:])
+		},
+	}
+	fl := cmd.Flags()
+	fl.SetInterspersed(false) // what follows the image is the application's
+	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the instance's name")
+	fl.BoolVar(&f.remove, "rm", false, "remove the instance when it ends; its writes stay in memory")
+	fl.BoolVarP(&f.stdin, "interactive", "i", false, "connect standard input")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give the application a terminal")
+	fl.StringVar(&f.name, "name", "", "name of the instance")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "forward `[IP:]HOST:GUEST[/udp]`; HOST 0 is any free port, IP 127.0.0.1 unless given")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`; NAME alone takes this process's value")
+	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read NAME=VALUE lines from `FILE`")
+	fl.StringVarP(&f.memory, "memory", "m", "", "memory, such as 64M or 2G")
+	fl.IntVarP(&f.cpus, "cpus", "c", 0, "number of CPUs")
+	fl.StringArrayVarP(&f.shares, "volume", "v", nil, "share a directory or file of this host: `HOST:GUEST[:ro]`")
+	fl.StringVar(&f.entrypoint, "entrypoint", "", "program to run instead of the image's")
+	fl.StringVarP(&f.user, "user", "u", "", "user to run as: `NAME|UID[:GROUP|GID]`")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory in the guest")
+	fl.StringVar(&f.on, "on", "", "platform to run on: qemu")
+	fl.StringVar(&f.accel, "accel", "", "accelerator: kvm, hvf, whpx or tcg (default: the best that really works)")
+	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "seconds between asking the application to end and killing it")
+	fl.StringVar(&f.hostname, "hostname", "", "the guest's host name (default: the instance's name)")
+	fl.StringArrayVarP(&f.labels, "label", "l", nil, "label the instance: `KEY=VALUE`")
+	fl.StringVar(&f.restart, "restart", "no", "when to start it again: no, on-failure[:N] or always")
+	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root without any place to write")
+	fl.BoolVar(&f.verbose, "verbose", false, "let the kernel and PID 1 say what they do, in the instance's kernel.log")
+	cmd.RegisterFlagCompletionFunc("on", cobra.FixedCompletions([]string{"qemu"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("accel", cobra.FixedCompletions([]string{"kvm", "hvf", "whpx", "tcg"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("restart", cobra.FixedCompletions([]string{"no", "on-failure", "always"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) error {
+	ctx := cmd.Context()
+	if f.detach && f.remove && f.tty && f.stdin {
+		return usage(cmd, fmt.Errorf("-d leaves nobody at the terminal that -it asks for"))
+	}
+	if isPath(ref) {
+		built, err := a.buildProgram(cmd, ref)
+		if err != nil {
+			return err
+		}
+		ref = built
+	}
+	inst, err := a.create(ctx, cmd, f, ref, args)
+	if err != nil {
+		return err
+	}
+	if f.detach {
+		started, err := a.start(cmd, inst)
+		if err != nil {
+			return err
+		}
+		tellStart(cmd, started.State)
+		fmt.Fprintln(cmd.OutOrStdout(), inst.Config.Name)
+		return nil
+	}
+	return a.foreground(cmd, inst, f.stdin)
+}
+
+// start starts an instance; one that was made with --rm goes if it cannot.
+func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Started, error) {
+	started, err := inst.Start(cmd.Context())
+	if err != nil {
+		if inst.Config.Remove {
+			inst.Remove()
+		}
+		return nil, fmt.Errorf("starting %s: %w", inst.Config.Name, err)
+	}
+	return started, nil
+}
+
+// tellStart says in one line each what a user has to know of a machine.
+func tellStart(cmd *cobra.Command, state instance.State) {
+	if state.AccelWhy != "" {
+		note(cmd, "running without acceleration: %s", state.AccelWhy)
+	}
+	for _, p := range state.Ports {
+		if term.IsTerminal(int(os.Stderr.Fd())) {
+			note(cmd, "port %s", p)
+		}
+	}
+}
+
+// foreground runs an instance at the terminal until it ends.
+func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool) error {
+	// Before anything starts: no signal may kill this process and leave the
+	// machine to nobody's sight.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt)
+	defer signal.Stop(signals)
+
+	offset, err := inst.ConsoleSize()
+	if err != nil {
+		return err
+	}
+	started, err := a.start(cmd, inst)
+	if err != nil {
+		return err
+	}
+	tellStart(cmd, started.State)
+	restore := a.terminal(cmd, inst, stdin)
+	defer restore()
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
+	defer cancel()
+	go interrupts(ctx, cmd, inst, signals)
+	ended := make(chan error, 1)
+	var last instance.State
+	go func() {
+		var err error
+		last, err = inst.Wait(ctx)
+		ended <- err
+	}()
+	followErr := inst.Follow(ctx, cmd.OutOrStdout(), offset)
+	if err := <-ended; err != nil {
+		return err
+	}
+	started.Wait() // the instance is gone, where it was to be removed
+	restore()
+	if followErr != nil {
+		return fmt.Errorf("copying the output: %w", followErr)
+	}
+	return a.status(cmd, inst, last)
+}
+
+// status turns an instance's end into this process's.
+func (a *app) status(cmd *cobra.Command, inst *instance.Instance, last instance.State) error {
+	switch {
+	case last.Exit.OOM:
+		note(cmd, "%s: the application was killed because the guest's memory (%s) was used up; try: more with -m", inst.Config.Name, size(inst.Config.Machine.Memory))
+	case last.Status == instance.Dead && last.Reason != "":
+		note(cmd, "%s: %s", inst.Config.Name, last.Reason)
+	}
+	if last.Exit.Status == 0 {
+		return nil
+	}
+	return statusError(last.Exit.Status)
+}
+
+// interrupts stops the instance at the first signal and kills it at the next.
+func interrupts(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, signals <-chan os.Signal) {
+	terminated := cmd.Context().Done()
+	for stopping := false; ; stopping = true {
+		select {
+		case <-signals:
+		case <-terminated:
+			terminated = nil
+		case <-ctx.Done():
+			return
+		}
+		if stopping {
+			inst.Kill(ctx) // whatever comes of it, the end is being waited for
+			continue
+		}
+		go inst.Stop(ctx, -1)
+	}
+}
+
+// terminal connects this process's terminal with the guest's. The function
+// that it returns puts the terminal back as it was, and may be called twice.
+func (a *app) terminal(cmd *cobra.Command, inst *instance.Instance, stdin bool) (restore func()) {
+	restore = func() {}
+	fd := int(os.Stdin.Fd())
+	if inst.Config.Machine.Guest.TTY && stdin && term.IsTerminal(fd) {
+		if old, err := term.MakeRaw(fd); err == nil {
+			restore = func() { term.Restore(fd, old) }
+		}
+		go resizes(cmd.Context(), inst, fd)
+	}
+	if stdin {
+		go inst.Input(cmd.Context(), os.Stdin) // an application that ended needs no more input
+	}
+	return restore
+}
+
+func isPath(ref string) bool {
+	return strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../") || filepath.IsAbs(ref)
+}
