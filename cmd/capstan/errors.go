@@ -58,7 +58,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(w, "capstan: interrupted")
 		return 130
 	}
-	for _, line := range strings.Split(strings.TrimSpace(err.Error()), "\n") {
+	for _, line := range strings.Split(message(err), "\n") {
 		fmt.Fprintf(w, "capstan: %s\n", line)
 	}
 	if hint := hintFor(err); hint != "" {
@@ -73,6 +73,15 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	default:
 		return exitError
 	}
+}
+
+// message puts cobra's list of similar commands on the error's own line.
+func message(err error) string {
+	text, similar, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
+	if ok {
+		text += " (did you mean " + strings.Join(strings.Fields(similar), " or ") + "?)"
+	}
+	return strings.TrimSpace(text)
 }
 
 // runsApplication tells commands whose exit status is the application's.

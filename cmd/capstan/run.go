@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -89,25 +90,26 @@ func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) er
 		return err
 	}
 	if f.detach {
-		started, err := a.start(cmd, inst)
-		if err != nil {
-			return err
-		}
-		tellStart(cmd, started.State)
-		fmt.Fprintln(cmd.OutOrStdout(), inst.Config.Name)
-		return nil
+		err = a.background(cmd, inst)
+	} else {
+		err = a.foreground(cmd, inst, f.stdin)
 	}
-	return a.foreground(cmd, inst, f.stdin)
+	if errors.As(err, new(*startError)) {
+		inst.Remove() // it never ran, and holds nothing of anybody's
+	}
+	return err
 }
 
-// start starts an instance; one that was made with --rm goes if it cannot.
+// startError is an instance that could not be started.
+type startError struct{ err error }
+
+func (e *startError) Error() string { return e.err.Error() }
+func (e *startError) Unwrap() error { return e.err }
+
 func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Started, error) {
 	started, err := inst.Start(cmd.Context())
 	if err != nil {
-		if inst.Config.Remove {
-			inst.Remove()
-		}
-		return nil, fmt.Errorf("starting %s: %w", inst.Config.Name, err)
+		return nil, &startError{fmt.Errorf("starting %s: %w", inst.Config.Name, err)}
 	}
 	return started, nil
 }
