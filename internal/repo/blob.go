@@ -93,8 +93,7 @@ func (c *ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// readDocument returns a small blob, verified. A blob that is absent gives an
-// error that wraps fs.ErrNotExist.
+// readDocument returns a small blob, verified.
 func (s *Store) readDocument(d v1.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
 		return nil, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest),
@@ -129,9 +128,22 @@ type blobReader struct {
 	err  error
 }
 
-// openBlob opens a blob of the given size for reading.
+// missingError reports a blob that is not there.
+type missingError struct {
+	digest v1.Hash
+	path   string
+}
+
+func (e *missingError) Error() string        { return "store file " + e.path + " is missing" }
+func (e *missingError) Is(target error) bool { return target == fs.ErrNotExist }
+
+// openBlob opens a blob of the given size for reading. A blob that is absent
+// gives a *missingError; explain says what that means.
 func (s *Store) openBlob(h v1.Hash, size int64) (*blobReader, error) {
 	f, err := os.Open(s.blobPath(h))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &missingError{digest: h, path: s.blobPath(h)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading blob: %w", err)
 	}

@@ -49,7 +49,7 @@ func (s *Store) checkBlob(ctx context.Context, d v1.Descriptor, deep bool, seen 
 		err = s.verify(ctx, d, deep)
 	}
 	if err != nil {
-		err = s.explain(d.Digest, d.Digest.String(), err)
+		err = s.explain(d.Digest.String(), err)
 		if errors.Is(err, ErrNotFound) || ctx.Err() != nil {
 			return nil // removed while this looked, or told to end
 		}

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"os"
 	"runtime"
 	"time"
 
@@ -55,7 +55,7 @@ func (s *Store) Image(ctx context.Context, ref string) (v1.Image, Entry, error) 
 		}
 		// The name may have moved to another image, and this one have been
 		// collected, since the index was read: then look again.
-		err = s.explain(d.Digest, ref, err)
+		err = s.explain(ref, err)
 		if try == 5 || !errors.Is(err, ErrNotFound) {
 			return nil, Entry{}, fmt.Errorf("image %s: %w", clip(ref), err)
 		}
@@ -139,27 +139,44 @@ func blobsOf(m *v1.Manifest) []v1.Descriptor {
 	return blobs
 }
 
-// explain turns the error of reading blob h into one that says whether the
-// image was removed or its blob was lost, and which images need the blob.
-func (s *Store) explain(h v1.Hash, ref string, err error) error {
-	var corrupt *CorruptError
-	switch {
-	case errors.As(err, &corrupt) && corrupt.Digest != (v1.Hash{}):
-		users, uerr := s.users(corrupt.Digest)
-		if uerr == nil {
-			corrupt.Images = users
-		}
-	case errors.Is(err, fs.ErrNotExist):
-		users, uerr := s.users(h)
-		if uerr == nil && len(users) == 0 {
+// explain turns the error of reading a blob, for ref, into one that says
+// whether the image was removed or its blob was lost, and which images need
+// the blob.
+func (s *Store) explain(ref string, err error) error {
+	var missing *missingError
+	if errors.As(err, &missing) {
+		users, lost := s.lost(missing.digest)
+		if !lost {
 			return &NotFoundError{Ref: ref, Looked: []string{"the store " + s.layoutDir() + " (it was removed meanwhile)"}}
 		}
-		var perr *fs.PathError
-		if errors.As(err, &perr) {
-			return &CorruptError{Digest: h, Path: perr.Path, Reason: "it is missing", Images: users}
+		return &CorruptError{Digest: missing.digest, Path: missing.path, Reason: "it is missing", Images: users}
+	}
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) && corrupt.Digest != (v1.Hash{}) {
+		if users, uerr := s.users(corrupt.Digest); uerr == nil {
+			corrupt.Images = users
 		}
 	}
 	return err
+}
+
+// lost tells a blob that is missing from one that was removed, and perhaps put
+// back since. Only under the lock do the index and the blobs agree; where that
+// cannot be had, as in a store that may only be read, it does without.
+func (s *Store) lost(h v1.Hash) (users []string, lost bool) {
+	look := func() (err error) {
+		if users, err = s.users(h); err == nil {
+			_, serr := os.Stat(s.blobPath(h))
+			lost = len(users) > 0 && serr != nil
+		}
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if s.locked(ctx, look) != nil && look() != nil {
+		return nil, true
+	}
+	return users, lost
 }
 
 // diskImage is the core that partial makes a v1.Image of.
@@ -205,11 +222,17 @@ func (l *diskLayer) Size() (int64, error)                { return l.desc.Size, n
 func (l *diskLayer) MediaType() (types.MediaType, error) { return l.desc.MediaType, nil }
 func (l *diskLayer) Descriptor() (*v1.Descriptor, error) { return l.desc.DeepCopy(), nil }
 func (l *diskLayer) Compressed() (io.ReadCloser, error) {
-	r, err := l.store.openBlob(l.desc.Digest, l.desc.Size)
-	if err != nil {
-		return nil, l.store.explain(l.desc.Digest, l.desc.Digest.String(), err)
+	for try := 0; ; try++ {
+		r, err := l.store.openBlob(l.desc.Digest, l.desc.Size)
+		if err == nil {
+			return &explainReader{blobReader: r, store: l.store}, nil
+		}
+		// An image that was removed may have been put back since.
+		err = l.store.explain(l.desc.Digest.String(), err)
+		if try == 5 || !errors.Is(err, ErrNotFound) || !l.store.hasBlob(l.desc.Digest, l.desc.Size) {
+			return nil, err
+		}
 	}
-	return &explainReader{blobReader: r, store: l.store}, nil
 }
 
 // diffLayer is a diskLayer whose uncompressed digest the config tells.
@@ -237,5 +260,5 @@ func (e *explainReader) explain(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return e.store.explain(e.want, e.want.String(), err)
+	return e.store.explain(e.want.String(), err)
 }

@@ -27,7 +27,7 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 		if !ok {
 			_, entry, err = s.load(d)
 			if err != nil {
-				err = s.explain(d.Digest, d.Digest.String(), err)
+				err = s.explain(d.Digest.String(), err)
 				if errors.Is(err, ErrNotFound) {
 					continue
 				}

@@ -123,9 +123,14 @@ func linkOrCopy(ctx context.Context, src, dst string) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return copyFile(ctx, src, dst)
+}
+
+// copyFile copies src to dst, which must not exist, for its owner to read.
+func copyFile(ctx context.Context, src, dst string) error {
 	in, err := os.Open(src)
 	if err != nil {
-		return err
+		return fmt.Errorf("copying a root: %w", err)
 	}
 	defer func() { _ = in.Close() }()
 	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
