@@ -17,6 +17,7 @@ type dirPlace struct {
 	body   []byte // attributes
 	start  uint32 // of the blocks that are not behind the inode
 	size   int64
+	nlink  uint32
 	inline bool   // the last block is behind the inode
 	item   []byte // of the root: the inode and what follows it
 }
@@ -27,6 +28,7 @@ func (w *Writer) placeDir(d *dir) error {
 	p := &d.place
 	p.names = append(d.names(), ".", "..")
 	slices.Sort(p.names)
+	p.nlink = 2
 
 	var blocks, last int64
 	for block := range direntBlocks(p.names) {
@@ -68,6 +70,7 @@ func (w *Writer) placeDir(d *dir) error {
 	}
 	for _, name := range p.names {
 		if n := d.children[name]; n != nil && n.dir != nil {
+			p.nlink++
 			if err := w.placeDir(n.dir); err != nil {
 				return err
 			}
@@ -90,17 +93,18 @@ func (w *Writer) writeDir(d *dir) error {
 		ino:        w.lastIno,
 		uid:        d.uid, gid: d.gid,
 		sec: d.sec, nsec: d.nsec,
-		nlink: 2,
+		nlink: p.nlink,
 	}
 	if p.inline {
 		inode.layout = layoutInline
 	}
-	item := make([]byte, inodeSize, blockSize)
+	item := append(w.item[:0], make([]byte, inodeSize)...)
 	item = append(item, p.body...)
 	off := int64(p.start) << blockBits
 	left := p.size
 	for names := range direntBlocks(p.names) {
-		block := w.encodeDirents(d, names)
+		block := w.block[:]
+		d.encodeDirents(block, names)
 		if left -= blockSize; left <= 0 && p.inline {
 			item = append(item, block[:direntBytes(names)]...)
 			break
@@ -110,27 +114,33 @@ func (w *Writer) writeDir(d *dir) error {
 		}
 		off += blockSize
 	}
-	for _, name := range p.names {
+	inode.encode(item)
+	if d == w.root {
+		p.item = append([]byte{}, item...)
+	} else if err := w.out.write(item, p.off); err != nil {
+		return w.fatal(err)
+	}
+	w.item = item
+	return w.writeChildren(d)
+}
+
+// writeChildren writes the directories in d, and the link counts of all else.
+func (w *Writer) writeChildren(d *dir) error {
+	for _, name := range d.place.names {
 		n := d.children[name]
+		var err error
 		switch {
 		case n == nil: // "." and ".."
 		case n.dir != nil:
-			inode.nlink++
-			if err := w.writeDir(n.dir); err != nil {
-				return err
-			}
+			err = w.writeDir(n.dir)
 		default:
-			if err := w.setLinks(n.ino); err != nil {
-				return err
-			}
+			err = w.setLinks(n.ino)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	inode.encode(item)
-	if d == w.root {
-		p.item = item
-		return nil
-	}
-	return w.fatal(w.out.write(item, p.off))
+	return nil
 }
 
 // direntBlocks cuts a directory's names into those of each block.
@@ -163,18 +173,17 @@ func direntBytes(names []string) int64 {
 
 // encodeDirents makes one block of d: erofs_dirent for each name, then the
 // names without anything between them, then zeros.
-func (w *Writer) encodeDirents(d *dir, names []string) []byte {
-	block := make([]byte, blockSize)
+func (d *dir) encodeDirents(block []byte, names []string) {
 	nameOff := direntSize * len(names)
 	for i, name := range names {
 		nid, kind := d.entry(name)
 		b := block[i*direntSize:]
 		binary.LittleEndian.PutUint64(b, nid)
 		binary.LittleEndian.PutUint16(b[8:], uint16(nameOff))
-		b[10] = kind
+		b[10], b[11] = kind, 0
 		nameOff += copy(block[nameOff:], name)
 	}
-	return block
+	clear(block[nameOff:])
 }
 
 // entry gives the node number and type of a name in d.

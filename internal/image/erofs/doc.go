@@ -7,8 +7,8 @@
 // [Create] starts an image, [Writer.Add], [Writer.Link] and
 // [Writer.AddTar] put entries into it in any order, and [Writer.Close]
 // finishes it. Content goes to the destination while it is being read; only
-// names, links and directory attributes stay in memory until Close, some 300
-// bytes an entry. Later entries replace earlier ones. [Writer.BeginLayer],
+// names, links and directory attributes stay in memory until Close, some 200
+// bytes an entry and 600 a directory. Later entries replace earlier ones. [Writer.BeginLayer],
 // [Writer.Whiteout] and [Writer.Opaque] are what a union of layers needs on
 // top of that; recognising whiteout names is left to the caller.
 //

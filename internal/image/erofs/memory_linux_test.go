@@ -23,7 +23,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if content < 2e9 {
 		t.Errorf("the tree has %d bytes, want 2 GB", content)
 	}
-	if limit := int64(64<<20 + entries*300); peak == 0 || peak<<10 > limit {
+	if limit := int64(64<<20 + entries*220); peak == 0 || peak<<10 > limit {
 		t.Errorf("took %d bytes, want at most %d", peak<<10, limit)
 	}
 	t.Logf("%d entries of %d bytes took %d bytes", entries, content, peak<<10)

@@ -39,10 +39,10 @@ type Options struct {
 	BuildTime time.Time
 
 	// MaxEntries bounds the entries ever added, those that were replaced and
-	// the directories made for missing parents included. Default 4 million.
+	// the directories made for missing parents included. Default 2 million.
 	MaxEntries int64
 	// MaxMetadata bounds the memory, in bytes, that the tree takes until
-	// Close. It is an estimate of the writer's own. Default 1 GiB.
+	// Close. It is an estimate of the writer's own. Default 512 MiB.
 	MaxMetadata int64
 	// MaxContent bounds the sum of all regular files' sizes, in bytes, holes
 	// and replaced files included: with a sparse file, a few bytes of a tar
@@ -60,8 +60,8 @@ func (o Options) withDefaults() Options {
 		field *int64
 		value int64
 	}{
-		{&o.MaxEntries, 4 << 20},
-		{&o.MaxMetadata, 1 << 30},
+		{&o.MaxEntries, 2 << 20},
+		{&o.MaxMetadata, 512 << 20},
 		{&o.MaxContent, 512 << 30},
 		{&o.MaxXattrs, 64 << 10},
 		{&o.MaxDepth, 512},

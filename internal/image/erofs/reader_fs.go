@@ -68,7 +68,7 @@ func (f *FS) lookup(parts []string, follow bool) (*readInode, error) {
 		return nil, fmt.Errorf("root of mode %v: %w", root.mode, ErrFormat)
 	}
 	above := []*readInode{root} // the way from the root
-	followed := 0
+	followed, targets := 0, 0
 	for step := 0; len(parts) > 0; step++ {
 		if step > maxSteps {
 			return nil, ErrLoop
@@ -95,12 +95,13 @@ func (f *FS) lookup(parts []string, follow bool) (*readInode, error) {
 			above = append(above, next)
 			continue
 		}
-		if followed++; followed > maxFollowed {
-			return nil, ErrLoop
-		}
 		target, err := f.target(next)
 		if err != nil {
 			return nil, err
+		}
+		followed, targets = followed+1, targets+len(target)
+		if followed > maxFollowed || targets > maxTargets {
+			return nil, ErrLoop
 		}
 		if strings.HasPrefix(target, "/") {
 			above = above[:1]

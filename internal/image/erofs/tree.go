@@ -9,14 +9,19 @@ import (
 )
 
 // Bounds on following symbolic links on the way to an entry: Linux's own, and
-// one on the steps, because targets can have thousands of components.
+// two on the work, because a few links can stand for thousands of components.
 const (
 	maxFollowed = 40
-	maxSteps    = 2048
+	maxSteps    = 1024
+	maxTargets  = 2 * maxTargetLen // bytes of all targets together
 )
 
-// nodeCost is what an entry takes in memory, without its strings.
-const nodeCost = 300
+// What an entry takes in memory, without its strings: all, and directories
+// beyond that.
+const (
+	nodeCost = 200
+	dirCost  = 400
+)
 
 // node is a name in a directory.
 type node struct {
@@ -65,6 +70,7 @@ func (n *node) cost() int64 {
 	if n.dir == nil {
 		return c + int64(len(n.ino.target))
 	}
+	c += dirCost
 	for _, x := range n.dir.xattrs {
 		c += x.size()
 	}
@@ -107,7 +113,7 @@ func splitEntry(name string) (parents []string, base string, err error) {
 // process would whose root is the image's. With create, what is missing, or is
 // not a directory, is made one; else the error wraps fs.ErrNotExist.
 func (w *Writer) walk(parts []string, create bool) (*dir, error) {
-	cur, followed := w.root, 0
+	cur, followed, targets := w.root, 0, 0
 	for step := 0; len(parts) > 0; step++ {
 		if step > maxSteps {
 			return nil, ErrLoop
@@ -123,10 +129,11 @@ func (w *Writer) walk(parts []string, create bool) (*dir, error) {
 		case child != nil && child.dir != nil:
 			cur = child.dir
 		case child != nil && child.ino.mode&modeFmt == modeSymlink:
-			if followed++; followed > maxFollowed {
+			target := child.ino.target
+			followed, targets = followed+1, targets+len(target)
+			if followed > maxFollowed || targets > maxTargets {
 				return nil, ErrLoop
 			}
-			target := child.ino.target
 			if target[0] == '/' {
 				cur = w.root
 			}

@@ -49,8 +49,11 @@ type Writer struct {
 
 	added, content, memory int64 // what Options bound
 
-	piece []byte // for data that does not pass through out's memory
-	tail  []byte // the last partial block of the file being written
+	// Memory that is used again and again.
+	piece []byte          // for data that does not pass through out's
+	tail  []byte          // the last partial block of the file being written
+	item  []byte          // an inode and what follows it
+	block [blockSize]byte // of a directory
 	err   error
 }
 
@@ -298,9 +301,10 @@ func (w *Writer) store(e *Entry, mode uint16, body []byte, content io.Reader) (*
 func (w *Writer) writeInode(disk *diskInode, body, behind []byte) (off int64, err error) {
 	w.lastIno++
 	disk.ino = w.lastIno
-	item := make([]byte, inodeSize, inodeSize+len(body)+len(behind))
+	item := append(w.item[:0], make([]byte, inodeSize)...)
 	disk.encode(item)
 	item = append(append(item, body...), behind...)
+	w.item = item
 	if off, err = w.space.item(int64(len(item)), slotSize); err != nil {
 		return 0, err
 	}
