@@ -114,7 +114,13 @@ type FullError struct {
 	Err        error
 }
 
-func (e *FullError) Error() string { return fmt.Sprintf("file system %s is full", e.FileSystem) }
+func (e *FullError) Error() string {
+	cause := e.Err
+	for errors.Unwrap(cause) != nil {
+		cause = errors.Unwrap(cause) // the path is of a temporary file
+	}
+	return fmt.Sprintf("file system %s is full (%v)", e.FileSystem, cause)
+}
 
 // Unwrap returns the system's error.
 func (e *FullError) Unwrap() error { return e.Err }
@@ -131,8 +137,11 @@ func wrapWrite(doing, path string, err error) error {
 		return nil
 	}
 	var full *FullError
-	if !errors.As(err, &full) && isFull(err) {
-		err = &FullError{FileSystem: mountPoint(path), Err: err}
+	if errors.As(err, &full) {
+		return err
+	}
+	if isFull(err) {
+		return &FullError{FileSystem: mountPoint(path), Err: err}
 	}
 	var perr *fs.PathError
 	if errors.As(err, &perr) && perr.Path == path {

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,7 @@ func TestFullDiskInside(t *testing.T) {
 		if err := syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""); err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=100"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,6 +83,37 @@ func TestFullDiskInside(t *testing.T) {
 	}
 	if rep, err := s.Prune(t.Context(), PruneOptions{}); err != nil || rep.Blobs+rep.Temp > 0 {
 		t.Errorf("something was left for Prune: %+v, %v", rep, err)
+	}
+	clean(t, s)
+	if os.Getenv(envSteps) == "" {
+		removeWhenFull(t, s, dir)
+	}
+}
+
+// removeWhenFull leaves neither a byte nor an inode free: what frees space
+// must work nonetheless.
+func removeWhenFull(t *testing.T, s *Store, dir string) {
+	put(t, s, "other", testImage(t, 2))
+	put(t, s, "other", testImage(t, 3)) // and garbage
+	fill, err := os.Create(filepath.Join(dir, "fill"))
+	for err == nil {
+		_, err = fill.Write(make([]byte, 4096))
+	}
+	for i := range 1000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("fill", i)), nil, 0o600); err != nil {
+			break
+		}
+	}
+	err = s.Tag(t.Context(), "other", mustName(t, "third"))
+	isFullError(t, "Tag", err, dir)
+	if done, err := s.Remove(t.Context(), "kept", RemoveOptions{}); err != nil || len(done.Deleted) != 1 {
+		t.Errorf("Remove on a full disk: %+v, %v", done, err)
+	}
+	if _, err := s.Prune(t.Context(), PruneOptions{Images: true}); err != nil {
+		t.Errorf("Prune on a full disk: %v", err)
+	}
+	if got := names(t, s); got != "" {
+		t.Errorf("List: %s", got)
 	}
 	clean(t, s)
 }

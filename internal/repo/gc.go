@@ -88,13 +88,14 @@ func (s *Store) dropUnused(idx *v1.IndexManifest, inUse func(v1.Hash) []string) 
 		return nil, nil
 	}
 	idx.Manifests = rest
-	return gone, s.writeIndex(idx)
+	return gone, s.shrinkIndex(idx)
 }
 
 // collect removes garbage: blobs, roots and build records of images that are
 // neither in idx nor pinned, and orphaned temporary files. The store's lock
-// must be held. Blobs are only moved to the stage that it returns: the caller
-// closes that after giving the lock back, since freeing gigabytes takes time.
+// must be held. Blobs are only moved to the stage that it returns, if any: the
+// caller closes that after giving the lock back, since freeing gigabytes takes
+// time.
 func (s *Store) collect(idx *v1.IndexManifest) (rep Report, trash *stage, err error) {
 	pinned, err := s.sweepTemp(&rep)
 	if err != nil {
@@ -111,7 +112,8 @@ func (s *Store) collect(idx *v1.IndexManifest) (rep Report, trash *stage, err er
 			return rep, nil, err
 		}
 	}
-	if trash, err = s.newStageLocked(); err != nil {
+	trash, err = s.newStageLocked()
+	if err != nil && !isFull(err) { // on a full disk, free space at once
 		return rep, nil, err
 	}
 	if err := s.sweepBlobs(&rep, live, trash); err != nil {
@@ -274,7 +276,12 @@ func (s *Store) sweepBlobs(rep *Report, live map[string]bool, trash *stage) erro
 		}
 		path := filepath.Join(s.blobsDir(), e.Name())
 		size := sizeOf(path)
-		if err := os.Rename(path, filepath.Join(trash.dir, e.Name())); err != nil {
+		if trash != nil {
+			err = os.Rename(path, filepath.Join(trash.dir, e.Name()))
+		} else {
+			err = os.Remove(path)
+		}
+		if err != nil {
 			return fmt.Errorf("removing a blob: %w", err)
 		}
 		rep.Blobs, rep.Bytes = rep.Blobs+1, rep.Bytes+size

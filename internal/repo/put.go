@@ -189,7 +189,7 @@ func (s *Store) Tag(ctx context.Context, ref string, name Name) error {
 	if name.Tag == "" {
 		return &NameError{Name: name.String(), Reason: "has no tag to set", hint: "give the new name a tag instead of a digest"}
 	}
-	return s.locked(ctx, func() error {
+	err := s.locked(ctx, func() error {
 		idx, err := s.readIndex()
 		if err != nil {
 			return err
@@ -207,4 +207,8 @@ func (s *Store) Tag(ctx context.Context, ref string, name Name) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("tagging image %s: %w", clip(ref), err)
+	}
+	return nil
 }

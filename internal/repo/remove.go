@@ -113,7 +113,7 @@ func (s *Store) Remove(ctx context.Context, ref string, opts RemoveOptions) (Rem
 			}
 		}
 		idx.Manifests = others(idx, found)
-		if err := s.writeIndex(idx); err != nil {
+		if err := s.shrinkIndex(idx); err != nil {
 			return err
 		}
 		if !last {
@@ -130,6 +130,22 @@ func (s *Store) Remove(ctx context.Context, ref string, opts RemoveOptions) (Rem
 		return done, fmt.Errorf("removing image %s: %w", clip(ref), err)
 	}
 	return done, nil
+}
+
+// shrinkIndex writes an index that has lost entries. On a full disk, where
+// there is no room even for that, it first removes what those entries alone
+// needed: a kill in between leaves an image that cannot be read, and can be
+// removed again. The store's lock must be held.
+func (s *Store) shrinkIndex(idx *v1.IndexManifest) error {
+	err := s.writeIndex(idx)
+	if !isFull(err) {
+		return err
+	}
+	_, trash, cerr := s.collect(idx)
+	if trash != nil {
+		trash.close()
+	}
+	return errors.Join(cerr, s.writeIndex(idx))
 }
 
 // others returns the entries of idx but those at the given positions.
