@@ -197,7 +197,8 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 		return state, err
 	}
 	if restarts == 0 {
-		ready(Ready{State: &state})
+		started := state // the reader keeps it
+		ready(Ready{State: &started})
 	}
 	report, reported, relayErr := s.console.relay(m.Console())
 	if relayErr != nil {
