@@ -52,7 +52,7 @@ type Config struct {
 	// StopSignal is a name such as "SIGQUIT"; "" is SIGTERM.
 	StopSignal string `json:"stop_signal,omitempty"`
 	// StopTimeout is how many seconds the application has between the stop
-	// signal and SIGKILL.
+	// signal and SIGKILL; 0 is ten.
 	StopTimeout int `json:"stop_timeout,omitempty"`
 
 	Root    Root    `json:"root"`
@@ -79,7 +79,7 @@ type Root struct {
 	// Upper is a writable ext4 device for the overlay's upper layer; ""
 	// keeps writes in memory.
 	Upper string `json:"upper,omitempty"`
-	// ReadOnly mounts the root without any upper layer.
+	// ReadOnly lets nobody write to the root. Upper is not used then.
 	ReadOnly bool `json:"read_only,omitempty"`
 }
 

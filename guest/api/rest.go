@@ -11,7 +11,7 @@ import "time"
 //	POST /v1/stop            StopRequest; answers at once; the VM powers off when the application ended
 //	POST /v1/signal          SignalRequest
 //	POST /v1/resize          ResizeRequest: the terminal's size
-//	POST /v1/stdin/close     end of the application's standard input
+//	POST /v1/stdin/close     StdinCloseRequest: end of the application's standard input
 //	POST /v1/exec            ExecRequest, then the stream described there
 //	GET  /v1/files?path=P    a tar stream of P
 //	PUT  /v1/files?path=P    unpacks the body, a tar stream, into directory P
@@ -64,11 +64,30 @@ type ResizeRequest struct {
 	Cols int `json:"cols"`
 }
 
+// StdinCloseRequest ends the application's standard input. Input and request
+// come by different channels: After is how many bytes the host has sent to
+// the console since boot, and the guest waits until it has passed them on.
+type StdinCloseRequest struct {
+	After int64 `json:"after"`
+}
+
+// The streams of an exec's frames.
+const (
+	StreamStdin  = 0
+	StreamStdout = 1
+	StreamStderr = 2
+	StreamExit   = 3
+	StreamResize = 4
+)
+
 // ExecRequest starts one more process beside the application. The answer is
 // 101 with "Upgrade: capstan-exec"; then both sides send frames: one byte of
 // stream number (0 stdin, 1 stdout, 2 stderr, 3 exit with an Exit document,
 // 4 resize with a ResizeRequest document), four bytes of big-endian length,
-// the bytes. An empty frame of stream 0 closes standard input.
+// the bytes, at most 1 MiB. An empty frame of stream 0 closes standard input.
+// Environment entries are added to the application's; an empty Workdir or
+// User is the application's. Where the program cannot be started, the exit
+// frame says why.
 type ExecRequest struct {
 	Args    []string `json:"args"`
 	Env     []string `json:"env,omitempty"`

@@ -1,0 +1,168 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"capstan/guest/api"
+)
+
+// portWait bounds the wait for the names of the virtio-serial ports, which
+// the host tells in messages of their own after the device has appeared.
+const portWait = 3 * time.Second
+
+// port is a character device that is read and written without blocking a
+// thread: a virtio-serial port or a terminal.
+type port struct {
+	*os.File
+	// serial is set for a virtio-serial port, where reading nothing means
+	// that the host's end is closed now and may be opened again.
+	serial bool
+}
+
+// console is the application's console.
+type console struct{ *port }
+
+// openConsole opens the console port, or the kernel's console on machines
+// without one.
+func openConsole() (*console, error) {
+	p, err := openPort(api.ConsolePort)
+	if err != nil {
+		return nil, err
+	}
+	if p != nil {
+		return &console{p}, nil
+	}
+	f, err := os.OpenFile("/dev/console", os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the console: %w", err)
+	}
+	setRaw(f) // not every console is a terminal
+	return &console{&port{File: f}}, nil
+}
+
+// openPort opens the virtio-serial port of that name; nil means that this
+// machine has none.
+func openPort(name string) (*port, error) {
+	var path string
+	find := func() bool { path = findPort("/sys", name); return path != "" }
+	if !find() && (!hasPorts("/sys") || !until(portWait, find)) {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the port %s: %w", name, err)
+	}
+	return &port{File: f, serial: true}, nil
+}
+
+// findPort looks a virtio-serial port up in the sysfs at sys.
+func findPort(sys, name string) string {
+	dirs, _ := filepath.Glob(filepath.Join(sys, "class/virtio-ports/*")) // the pattern is right
+	for _, dir := range dirs {
+		if attribute(dir, "name") == name {
+			return filepath.Join("/dev", filepath.Base(dir))
+		}
+	}
+	return ""
+}
+
+// hasPorts tells whether a virtio console device with named ports exists:
+// device 3 with feature 1 (VIRTIO 1.2, 5.3.3, VIRTIO_CONSOLE_F_MULTIPORT).
+func hasPorts(sys string) bool {
+	dirs, _ := filepath.Glob(filepath.Join(sys, "bus/virtio/devices/*")) // the pattern is right
+	for _, dir := range dirs {
+		features := attribute(dir, "features") // one character a bit, bit 0 first
+		if attribute(dir, "device") == "0x0003" && len(features) > 1 && features[1] == '1' {
+			return true
+		}
+	}
+	return false
+}
+
+// Read waits for bytes. It does not end where the host's end of a
+// virtio-serial port closes: the host may come back.
+func (p *port) Read(b []byte) (int, error) { return p.read(b, false) }
+
+// read reads what there is, waiting for the first byte. With eof, a closed
+// host's end is io.EOF.
+func (p *port) read(b []byte, eof bool) (n int, err error) {
+	raw, err := p.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var rerr error
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, rerr = unix.Read(int(fd), b)
+			switch {
+			case rerr == unix.EINTR:
+			case rerr == unix.EAGAIN:
+				return false
+			case n == 0 && rerr == nil && p.serial && !eof:
+				return false
+			default:
+				return true
+			}
+		}
+	})
+	if err == nil {
+		err = rerr
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 && len(b) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// flush returns once the host has taken all that was written, or after limit.
+func (p *port) flush(limit time.Duration) {
+	raw, err := p.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // a closed port has nothing to flush
+		if !p.serial {
+			_ = unix.IoctlSetInt(int(fd), unix.TCSBRK, 1) // tcdrain; not every console is a terminal
+			return
+		}
+		// The kernel reports a port as writable when the host has given
+		// the last buffer back.
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		for {
+			if _, err := unix.Poll(fds, int(limit.Milliseconds())); !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	})
+}
+
+// setRaw makes a terminal pass all bytes as they are.
+func setRaw(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		if err != nil {
+			return
+		}
+		t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+		t.Oflag &^= unix.OPOST
+		t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+		t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+		_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
+	})
+}

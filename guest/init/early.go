@@ -1,0 +1,158 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// deviceWait bounds the wait for a device that the config names.
+const deviceWait = 10 * time.Second
+
+// mount is one call of mount(2).
+type mount struct {
+	source, target, kind string
+	flags                uintptr
+	options              string
+}
+
+func (m mount) do() error {
+	if err := os.MkdirAll(m.target, 0o755); err != nil {
+		return fmt.Errorf("making the mount point %s: %w", m.target, err)
+	}
+	if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
+		return fmt.Errorf("mounting %s on %s: %w", m.kind, m.target, err)
+	}
+	return nil
+}
+
+// mountEarly mounts what PID 1 itself works with; mountRoot moves it into
+// the application's root.
+func mountEarly() error {
+	const safe = unix.MS_NOSUID | unix.MS_NOEXEC
+	for _, m := range []mount{
+		{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
+		{"proc", "/proc", "proc", safe | unix.MS_NODEV, ""},
+		{"sysfs", "/sys", "sysfs", safe | unix.MS_NODEV, ""},
+	} {
+		if err := m.do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// until calls found at once and after every device event, and returns true as
+// soon as that does, or false when limit is over.
+func until(limit time.Duration, found func() bool) bool {
+	if found() {
+		return true
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		return false
+	}
+	buf := make([]byte, 8192)
+	for deadline := time.Now().Add(limit); ; {
+		if found() {
+			return true
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+			return false
+		}
+		// What happened does not matter, only that something did.
+		for n := 1; n > 0; {
+			if n, err = unix.Read(fd, buf); err != nil {
+				break
+			}
+		}
+	}
+}
+
+// attribute reads a sysfs file of one line; "" if there is none.
+func attribute(parts ...string) string {
+	b, err := os.ReadFile(filepath.Join(parts...))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", ""))
+}
+
+// waitDevice returns the path of the block device that name means, in the
+// forms that api.Root describes.
+func waitDevice(name string) (string, error) {
+	var path string
+	if !until(deviceWait, func() bool { path = findDevice("/sys", name); return path != "" }) {
+		return "", fmt.Errorf("the machine has no disk %q", name)
+	}
+	return path, nil
+}
+
+// findDevice looks name up in the sysfs at sys; "" means not there (yet).
+func findDevice(sys, name string) string {
+	key, value, ok := strings.Cut(name, ":")
+	if strings.HasPrefix(name, "/") || !ok {
+		if _, err := os.Stat(name); err != nil {
+			return ""
+		}
+		return name
+	}
+	class := filepath.Join(sys, "class/block")
+	entries, _ := os.ReadDir(class) // none yet: the caller waits
+	for _, e := range entries {
+		dir := filepath.Join(class, e.Name())
+		switch key {
+		case "serial":
+			if deviceSerial(dir) != value {
+				continue
+			}
+		case "partlabel":
+			if !hasLine(attribute(dir, "uevent"), "PARTNAME="+value) {
+				continue
+			}
+		default:
+			return ""
+		}
+		return filepath.Join("/dev", e.Name())
+	}
+	return ""
+}
+
+// deviceSerial reads the serial number of a disk: virtio and NVMe have it as
+// an attribute; SCSI as page 0x80 of its vital product data, after a header
+// of four bytes (SPC-4, 7.8.13).
+func deviceSerial(dir string) string {
+	for _, file := range []string{"serial", "device/serial"} {
+		if s := attribute(dir, file); s != "" {
+			return s
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg80"))
+	if err != nil || len(page) < 4 {
+		return ""
+	}
+	return strings.TrimSpace(string(page[4:]))
+}
+
+func hasLine(text, line string) bool {
+	for l := range strings.Lines(text) {
+		if strings.TrimRight(l, "\n") == line {
+			return true
+		}
+	}
+	return false
+}

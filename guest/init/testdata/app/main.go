@@ -1,0 +1,287 @@
+//go:build linux
+
+// Command app is the application of the tests that boot: its first argument
+// says what it does.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+func main() {
+	acts := map[string]func(args []string){
+		"hello":   func([]string) { fmt.Println("hello") },
+		"clock":   func([]string) { fmt.Println(boottime()) },
+		"exit":    func(a []string) { os.Exit(number(a[0])) },
+		"segv":    func([]string) { kill(syscall.SIGSEGV) },
+		"oom":     func([]string) { eat() },
+		"who":     who,
+		"env":     func([]string) { fmt.Println(strings.Join(os.Environ(), "\n")) },
+		"args":    func(a []string) { fmt.Printf("%q\n", a) },
+		"cat":     func(a []string) { cat(a) },
+		"put":     func(a []string) { must(os.WriteFile(a[0], []byte(a[1]), 0o644)) },
+		"bytes":   func(a []string) { binary(number(a[0])) },
+		"order":   func([]string) { order() },
+		"reopen":  func([]string) { reopen() },
+		"stop":    stop,
+		"orphans": func([]string) { orphans() },
+		"linger":  func([]string) { linger() },
+		"ls":      ls,
+		"limits":  func([]string) { limits() },
+		"tty":     func([]string) { terminal() },
+		"net":     func([]string) { network() },
+		"mkdir":   func(a []string) { must(os.MkdirAll(a[0], 0o755)); must(os.Rename(a[0], a[1])) },
+		"userns":  func([]string) { userns() },
+	}
+	act, ok := acts[os.Args[1]]
+	if !ok {
+		fmt.Println("unknown act", os.Args[1])
+		os.Exit(99)
+	}
+	act(os.Args[2:])
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(98)
+	}
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	must(err)
+	return n
+}
+
+// boottime is CLOCK_BOOTTIME in microseconds.
+func boottime() int64 {
+	var ts syscall.Timespec
+	const clockBoottime = 7
+	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano() / 1000
+}
+
+func kill(sig syscall.Signal) {
+	signal.Reset(sig)
+	// The Go runtime handles SIGSEGV; the kernel's own action is wanted.
+	var action struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	must(syscall.Kill(os.Getpid(), sig))
+	select {}
+}
+
+func eat() {
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+	}
+}
+
+func who([]string) {
+	wd, err := os.Getwd()
+	must(err)
+	groups, err := os.Getgroups()
+	must(err)
+	host, err := os.Hostname()
+	must(err)
+	fmt.Printf("uid=%d gid=%d groups=%v cwd=%s host=%s ppid=%d pgrp=%v\n", os.Getuid(), os.Getgid(), groups, wd, host, os.Getppid(), syscall.Getpgrp() == os.Getpid())
+}
+
+func cat(files []string) {
+	if len(files) == 0 {
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		must(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(err)
+		os.Stdout.Write(b)
+	}
+}
+
+// binary writes n bytes of a fixed sequence that contains every byte.
+func binary(n int) {
+	w := bufio.NewWriterSize(os.Stdout, 1<<16)
+	x := uint32(1)
+	for range n {
+		x = x*1664525 + 1013904223
+		w.WriteByte(byte(x >> 24))
+	}
+	must(w.Flush())
+}
+
+func order() {
+	for i := range 1000 {
+		fmt.Fprintf(os.Stdout, "out %d\n", i)
+		fmt.Fprintf(os.Stderr, "err %d\n", i)
+	}
+}
+
+func reopen() {
+	for _, name := range []string{"/dev/stdout", "/dev/stderr"} {
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		must(err)
+		fmt.Fprintln(f, name)
+	}
+}
+
+// stop waits for a signal, tells its name, and exits with 7, unless the first
+// argument says that it is to be ignored.
+func stop(args []string) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals)
+	fmt.Println("ready")
+	for s := range signals {
+		if s == syscall.SIGURG || s == syscall.SIGCHLD { // the runtime's own
+			continue
+		}
+		fmt.Println("got", s)
+		if len(args) == 0 {
+			os.Exit(7)
+		}
+	}
+}
+
+// orphans leaves processes behind and looks whether they are reaped.
+func orphans() {
+	for range 20 {
+		cmd := exec.Command("/bin/app", "linger")
+		must(cmd.Run())
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if zombies() == 0 {
+			fmt.Println("no zombies")
+			return
+		}
+	}
+	fmt.Println("zombies:", zombies())
+}
+
+// linger starts a process that outlives it, and ends.
+func linger() {
+	cmd := exec.Command("/bin/app", "exit", "3")
+	must(cmd.Start())
+}
+
+func zombies() int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	n := 0
+	for _, f := range stats {
+		b, _ := os.ReadFile(f)
+		if rest := string(b); strings.Contains(rest, ") Z ") {
+			n++
+		}
+	}
+	return n
+}
+
+func ls(paths []string) {
+	for _, p := range paths {
+		info, err := os.Lstat(p)
+		if err != nil {
+			fmt.Println(p, "missing")
+			continue
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		fmt.Println(p, info.Mode(), st.Uid, st.Gid)
+	}
+}
+
+func limits() {
+	for name, what := range map[string]int{"nofile": 7, "core": 4, "memlock": 8, "nproc": 6} {
+		var l [2]uint64
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(what), 0, uintptr(unsafe.Pointer(&l)), 0, 0)
+		if errno != 0 {
+			must(errno)
+		}
+		fmt.Println(name, int64(l[0]), int64(l[1]))
+	}
+	oom, err := os.ReadFile("/proc/self/oom_score_adj")
+	must(err)
+	fmt.Print("oom ", string(oom))
+	status, err := os.ReadFile("/proc/self/status")
+	must(err)
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "Sig") || strings.HasPrefix(line, "Umask") {
+			fmt.Print(strings.ReplaceAll(line, "\t", " "))
+		}
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	must(err)
+	for _, fd := range fds {
+		target, err := os.Readlink("/proc/self/fd/" + fd.Name())
+		if err == nil && number(fd.Name()) > 2 && !strings.Contains(target, "anon_inode") && !strings.HasPrefix(target, "/proc/") {
+			fmt.Println("stray fd", fd.Name(), target)
+		}
+	}
+}
+
+func terminal() {
+	var size [4]uint16
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		must(errno)
+	}
+	fmt.Println("size", size[0], size[1])
+	winch := make(chan os.Signal, 1)
+	signal.Notify(winch, syscall.SIGWINCH)
+	_, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	must(err)
+	in := bufio.NewReader(os.Stdin)
+	line, err := in.ReadString('\n')
+	must(err)
+	fmt.Printf("line %q\n", line)
+	<-winch
+	_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	fmt.Println("size", size[0], size[1])
+	if _, err := in.ReadString('\n'); err == io.EOF {
+		fmt.Println("end of input")
+	}
+}
+
+func network() {
+	ifaces, err := net.Interfaces()
+	must(err)
+	for _, i := range ifaces {
+		addrs, err := i.Addrs()
+		must(err)
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil {
+				fmt.Println(i.Name, i.Flags&net.FlagUp != 0, a)
+			}
+		}
+	}
+	// QEMU's user-mode network answers TCP to its own DNS address with a
+	// refusal or a connection, never with silence.
+	c, err := net.DialTimeout("udp", "10.0.2.3:53", time.Second)
+	must(err)
+	fmt.Println("route", c.LocalAddr().(*net.UDPAddr).IP)
+}
+
+func userns() {
+	must(syscall.Unshare(syscall.CLONE_FILES))
+	cmd := exec.Command("/bin/app", "hello")
+	cmd.Stdout = os.Stdout
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	must(cmd.Run())
+}
