@@ -62,7 +62,7 @@ func (t *tarball) write(ctx context.Context, w io.Writer, note func(string)) err
 	defer stop()
 	out := bufio.NewWriterSize(w, 256<<10)
 	c := &tarCopy{
-		in: &tailReader{r: in}, out: tar.NewWriter(out), note: note,
+		in: &countReader{r: in}, out: tar.NewWriter(out), note: note,
 		seen: map[string]byte{}, buf: make([]byte, 256<<10),
 	}
 	if err := c.all(ctx); err != nil {
@@ -105,26 +105,21 @@ func decompress(r *bufio.Reader) (io.Reader, func(), error) {
 	}
 }
 
-// tailReader remembers whether what it reads has come to its end, and whether
-// the last block of it was empty, as a tar's last block is.
-type tailReader struct {
-	r     io.Reader
-	ended bool
-	empty bool
+// countReader counts what is read through it.
+type countReader struct {
+	r io.Reader
+	n int64
 }
 
-func (t *tailReader) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	t.ended = t.ended || err == io.EOF
-	if n > 0 {
-		t.empty = len(strings.TrimLeft(string(p[max(0, n-512):n]), "\x00")) == 0
-	}
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
 	return n, err
 }
 
 // tarCopy copies the entries of one archive to another, and checks them.
 type tarCopy struct {
-	in      *tailReader
+	in      *countReader
 	out     *tar.Writer
 	note    func(string)
 	seen    map[string]byte // type of each name; tarMade for made directories
@@ -143,9 +138,10 @@ func (c *tarCopy) all(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		before := c.in.n
 		h, err := in.Next()
 		if err == io.EOF {
-			return c.end()
+			return c.end(c.in.n - before)
 		}
 		if err != nil {
 			return err
@@ -159,13 +155,15 @@ func (c *tarCopy) all(ctx context.Context) error {
 	}
 }
 
-// end checks that the archive ends as archives do, and reads what follows, so
-// that a compressed one is checked to its last byte.
-func (c *tarCopy) end() error {
-	if c.entries == 0 && c.in.ended && !c.in.empty {
-		return errors.New("not a tar")
-	}
-	if c.in.ended && !c.in.empty {
+// end checks that the archive ends as archives do, with an empty block behind
+// the last entry, and reads what follows, so that a compressed one is checked
+// to its last byte. It is told how many bytes were read behind the last entry.
+func (c *tarCopy) end(read int64) error {
+	const block = 512
+	if read < block {
+		if c.entries == 0 {
+			return errors.New("not a tar")
+		}
 		return errors.New("truncated: the end of the archive is missing")
 	}
 	n, err := io.CopyBuffer(io.Discard, io.LimitReader(c.in, maxTrailing), c.buf)
