@@ -82,7 +82,7 @@ func TestSameInputSameBytes(t *testing.T) {
 }
 
 func TestReaderIsAnFS(t *testing.T) {
-	_, list := tree(t, 3, 150)
+	_, list := tree(t, 3, 60)
 	var names []string
 	fsys, _ := image(t, erofs.Options{}, func(w *erofs.Writer) error {
 		for _, f := range list {
