@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -115,10 +116,8 @@ type FullError struct {
 }
 
 func (e *FullError) Error() string {
-	cause := e.Err
-	for errors.Unwrap(cause) != nil {
-		cause = errors.Unwrap(cause) // the path is of a temporary file
-	}
+	var cause syscall.Errno // what is around it names a temporary file
+	errors.As(e.Err, &cause)
 	return fmt.Sprintf("file system %s is full (%v)", e.FileSystem, cause)
 }
 

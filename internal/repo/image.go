@@ -79,20 +79,27 @@ func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
 	if img.rawConfig, err = s.readDocument(img.manifest.Config); err != nil {
 		return nil, entry, err
 	}
-	var config v1.ConfigFile
-	if err := json.Unmarshal(img.rawConfig, &config); err == nil {
-		img.diffIDs = config.RootFS.DiffIDs
-	} else if img.manifest.Config.MediaType.IsConfig() {
+	if img.diffIDs, err = entry.describe(d, img.manifest, img.rawConfig); err != nil {
 		c := img.manifest.Config.Digest
-		return nil, entry, &CorruptError{Digest: c, Path: s.blobPath(c), Reason: "is no image config: " + err.Error()}
-	}
-	entry.Created, entry.OS, entry.Architecture = config.Created.Time, config.OS, config.Architecture
-	entry.Size = d.Size
-	for _, b := range blobsOf(img.manifest) {
-		entry.Size += b.Size
+		return nil, entry, &CorruptError{Digest: c, Path: s.blobPath(c), Reason: err.Error()}
 	}
 	full, err := partial.CompressedToImage(img)
 	return full, entry, err
+}
+
+// describe fills in what an image's manifest and config tell, and returns the
+// digests of its uncompressed layers.
+func (e *Entry) describe(d v1.Descriptor, m *v1.Manifest, rawConfig []byte) ([]v1.Hash, error) {
+	var config v1.ConfigFile
+	if err := json.Unmarshal(rawConfig, &config); err != nil && m.Config.MediaType.IsConfig() {
+		return nil, fmt.Errorf("is no image config: %w", err)
+	}
+	e.Created, e.OS, e.Architecture = config.Created.Time, config.OS, config.Architecture
+	e.Size = d.Size
+	for _, b := range blobsOf(m) {
+		e.Size += b.Size
+	}
+	return config.RootFS.DiffIDs, nil
 }
 
 // pick follows an index to the manifest for this machine. Other tools store

@@ -112,7 +112,7 @@ func (s *Store) writeIndex(idx *v1.IndexManifest) error {
 	if len(data) > maxDocument {
 		return fmt.Errorf("writing the store's index: %d images are too many for %d MiB", len(idx.Manifests), maxDocument>>20)
 	}
-	return s.replaceFile(s.indexPath(), data)
+	return s.replaceFile(s.indexPath(), data, true)
 }
 
 // setEntry makes d, under name, an entry of idx, in the place of one that had

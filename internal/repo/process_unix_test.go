@@ -188,7 +188,7 @@ func TestManyProcesses(t *testing.T) {
 // TestKill kills workers at random moments and looks at the store after each.
 func TestKill(t *testing.T) {
 	s := testStore(t)
-	rounds := 60
+	rounds := 40
 	if testing.Short() {
 		rounds = 10
 	}

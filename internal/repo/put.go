@@ -3,7 +3,6 @@ package repo
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +18,7 @@ type parts struct {
 	manifest []byte
 	config   []byte
 	configID v1.Hash
+	entry    Entry // but for its name
 }
 
 // Put stores img under name, which moves to it if it named another image.
@@ -71,10 +71,8 @@ func (s *Store) put(ctx context.Context, name Name, img v1.Image) (Entry, error)
 			return Entry{}, err
 		}
 	}
-	d := p.desc
-	d.Annotations = map[string]string{refName: name.key()}
-	_, entry, err := s.load(d)
-	return entry, err
+	p.entry.Name = entryName(v1.Descriptor{Annotations: map[string]string{refName: name.key()}})
+	return p.entry, nil
 }
 
 // takeApart reads what of img is small and checks that it fits together.
@@ -109,9 +107,12 @@ func takeApart(img v1.Image) (*parts, error) {
 		return nil, err
 	}
 	p.desc = v1.Descriptor{MediaType: mediaType, Digest: digest, Size: size}
-	var config v1.ConfigFile
-	if json.Unmarshal(p.config, &config) == nil && config.Architecture != "" {
-		p.desc.Platform = &v1.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant}
+	p.entry = Entry{Digest: digest, MediaType: mediaType}
+	if _, err := p.entry.describe(p.desc, m, p.config); err != nil {
+		return nil, fmt.Errorf("its config %w", err)
+	}
+	if p.entry.Architecture != "" {
+		p.desc.Platform = &v1.Platform{OS: p.entry.OS, Architecture: p.entry.Architecture}
 	}
 	p.blobs = append(blobsOf(m), p.desc)
 	return p, nil

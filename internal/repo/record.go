@@ -42,7 +42,7 @@ func (s *Store) BuildRecord(ctx context.Context, key string) (v1.Hash, bool, err
 // crash of the host may lose a record: that costs one build.
 func (s *Store) PutBuildRecord(ctx context.Context, key string, digest v1.Hash) error {
 	return s.locked(ctx, func() error {
-		return s.replaceFile(s.recordPath(key), []byte(digest.String()))
+		return s.replaceFile(s.recordPath(key), []byte(digest.String()), false)
 	})
 }
 

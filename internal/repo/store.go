@@ -64,7 +64,7 @@ func (s *Store) locked(ctx context.Context, fn func() error) error {
 	defer func() { _ = lock.Close() }()
 	marker := filepath.Join(s.layoutDir(), "oci-layout")
 	if fi, err := os.Stat(marker); err != nil || fi.Size() == 0 {
-		if err := s.replaceFile(marker, []byte(layoutVersion)); err != nil {
+		if err := s.replaceFile(marker, []byte(layoutVersion), true); err != nil {
 			return err
 		}
 	}
@@ -95,9 +95,9 @@ func (s *Store) makeDirs() error {
 	return nil
 }
 
-// replaceFile makes data the content of path, at once and durably. The store's
-// lock must be held.
-func (s *Store) replaceFile(path string, data []byte) (err error) {
+// replaceFile makes data the content of path at once and, if durable, so that
+// a crash of the host does not lose it. The store's lock must be held.
+func (s *Store) replaceFile(path string, data []byte, durable bool) (err error) {
 	f, err := os.CreateTemp(s.tmpDir(), "file-")
 	if err != nil {
 		return wrapWrite("writing", path, err)
@@ -112,13 +112,13 @@ func (s *Store) replaceFile(path string, data []byte) (err error) {
 	if _, err = f.Write(data); err != nil {
 		return err
 	}
-	if err = f.Sync(); err != nil {
+	if durable {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = rename(f.Name(), path); err != nil {
+	if err = rename(f.Name(), path); err != nil || !durable {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
