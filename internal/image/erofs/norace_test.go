@@ -6,4 +6,5 @@ package erofs_test
 const (
 	memoryFactor  = 1
 	memoryEntries = 56000
+	memoryContent = 2e9
 )

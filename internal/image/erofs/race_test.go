@@ -6,4 +6,5 @@ package erofs_test
 const (
 	memoryFactor  = 4
 	memoryEntries = 5600
+	memoryContent = 190e6
 )
