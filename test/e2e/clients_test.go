@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// attempt bounds one conversation with a server that may not be there yet.
+const attempt = 20 * time.Second
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// tool runs a client program, and returns what it printed.
+func tool(stdin string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=5", "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", argv[0], err, out)
+	}
+	return string(out), nil
+}
+
+func redisClient(t *testing.T, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cli := []string{"redis-cli", "-h", host, "-p", port}
+	if out, err := tool("", append(cli, "PING")...); err != nil || out != "PONG\n" {
+		return fmt.Errorf("PING: %q, %v", out, err)
+	}
+	var script, want strings.Builder
+	for n := range 1000 {
+		fmt.Fprintf(&script, "SET key:%d value-%d\nGET key:%d\n", n, n, n)
+		fmt.Fprintf(&want, "OK\nvalue-%d\n", n)
+	}
+	out, err := tool(script.String(), cli...)
+	if err != nil {
+		return err
+	}
+	if out != want.String() {
+		t.Fatalf("1000 SET and GET were answered with %q", tail(out))
+	}
+	return nil
+}
+
+func memcachedClient(t *testing.T, address string) error {
+	conn, err := net.DialTimeout("tcp", address, attempt)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(attempt)); err != nil {
+		return err
+	}
+	const ask = "set greeting 7 0 5\r\nhello\r\nget greeting\r\ndelete greeting\r\nget greeting\r\nquit\r\n"
+	const want = "STORED\r\nVALUE greeting 7 5\r\nhello\r\nEND\r\nDELETED\r\nEND\r\n"
+	if _, err := io.WriteString(conn, ask); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(io.LimitReader(bufio.NewReader(conn), 4096))
+	if err != nil || len(got) == 0 {
+		return fmt.Errorf("no answer yet: %w", err)
+	}
+	if string(got) != want {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	return nil
+}
+
+// httpClient returns a client that expects a page with the text.
+func httpClient(text string) func(*testing.T, string) error {
+	return func(t *testing.T, address string) error {
+		client := http.Client{Timeout: attempt, Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := client.Get("http://" + address + "/")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK || !strings.Contains(string(body), text) {
+			t.Fatalf("GET / was answered with %s and %q", resp.Status, body)
+		}
+		return nil
+	}
+}
+
+func psqlClient(t *testing.T, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	psql := []string{"psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", port, "-U", "postgres"}
+	if _, err := tool("SELECT 1", psql...); err != nil {
+		return err // it may still be making its cluster
+	}
+	out, err := tool(`CREATE TABLE ships (name text PRIMARY KEY, masts int);
+		INSERT INTO ships SELECT 'ship ' || n, n % 4 FROM generate_series(1, 1000) n;
+		BEGIN; UPDATE ships SET masts = 9; ROLLBACK;
+		SELECT count(*), sum(masts) FROM ships;`, psql...)
+	if err != nil || out != "1000|1500\n" {
+		t.Fatalf("psql printed %q, %v", out, err)
+	}
+	return nil
+}

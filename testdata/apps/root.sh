@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# root.sh DIR PACKAGE...: make the root file system DIR of Debian packages and
+# what they need, without touching the system and without being root.
+#
+# Packages come from where this machine's apt gets them. No maintainer script
+# runs, so what only such scripts need is left out, as are manuals and
+# translations. What was made once is kept, by the packages' versions, in
+# ~/.cache/capstan/apps.
+#
+# EXCLUDE: a regular expression of further packages to leave out.
+set -euo pipefail
+umask 022
+die() { echo "root.sh: $*" >&2; exit 1; }
+[ $# -ge 2 ] || die "usage: root.sh DIR PACKAGE..."
+for tool in apt-get dpkg-deb flock sha256sum; do
+	command -v "$tool" >/dev/null || die "$tool is missing: this needs Debian or Ubuntu"
+done
+dir=$(realpath -m "$1"); shift
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/capstan/apps
+mkdir -p "$cache/apt/"{lists/partial,cache/archives/partial,state} "$cache/debs"
+exec 9>"$cache/lock"; flock 9
+
+# Packages that are dependencies for the sake of maintainer scripts, or
+# that servers load only for what nobody here asks of them (PostgreSQL's JIT,
+# printing from Java).
+never='adduser|base-files|base-passwd|bsdutils|ca-certificates-java|cdebconf|cron|debconf|debconf-2\.0|dpkg|gcc-12-base|init-system-helpers|install-info|iproute2|java-common|libacl1-dev|libavahi-.*|libcups2|libcap2-bin|libgssapi-perl|libllvm[0-9]+|libperl.*|libpam-.*|libz3-4|locales|logrotate|login|lsb-base|mount|openssl|passwd|perl|perl-.*|postgresql-client-common|postgresql-common|procps|sensible-utils|ssl-cert|systemd|systemd-sysv|sysvinit-utils|tar|ucf|util-linux|util-linux-extra'
+
+# apt NAME ARG...: apt with an empty system in front of it.
+apt() {
+	APT_CONFIG=$cache/apt/apt.conf "$@"
+}
+configure() { # configure LISTS
+	: >"$cache/apt/status"
+	# Third parties may offer newer packages, of another make.
+	printf 'Package: *\nPin: release o=%s\nPin-Priority: 990\n' "$(. /etc/os-release; echo "$ID" | sed 's/./\U&/')" >"$cache/apt/preferences"
+	cat >"$cache/apt/apt.conf" <<C
+Dir::State "$cache/apt/state";
+Dir::State::lists "$1";
+Dir::State::status "$cache/apt/status";
+Dir::Cache "$cache/apt/cache";
+Dir::Etc::preferences "$cache/apt/preferences";
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Debug::NoLocking "true";
+C
+}
+# resolve PACKAGE...: PACKAGE=VERSION of all that belongs into the root.
+resolve() {
+	apt apt-get -qq -s -y --no-install-recommends install "$@" |
+		sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p' |
+		grep -vE "^($never|${EXCLUDE:-$never})(:[a-z0-9]+)?=" | sort -u
+}
+# fetch PACKAGE=VERSION...: download what is not there, and print the files.
+fetch() {
+	local want=() p
+	for p in "$@"; do
+		[ -e "$(deb "$p")" ] || want+=("$p")
+	done
+	[ ${#want[@]} = 0 ] || (cd "$cache/debs" && apt apt-get -qq download "${want[@]}")
+}
+deb() { # the file that apt-get download makes of PACKAGE=VERSION
+	local name=${1%%=*} version=${1#*=} f
+	for f in "$cache/debs/${name%%:*}_${version//:/%3a}"_*.deb; do echo "$f"; done
+}
+own=$cache/apt/lists
+system=/var/lib/apt/lists
+plan() { # the whole from resolving to the downloaded files, with lists $1
+	configure "$1"
+	list=$(resolve "${@:2}") && [ -n "$list" ] || return 1
+	key=$({ echo "$list"; cat "$0"; } | sha256sum | cut -c 1-32)
+	[ -d "$cache/$key" ] && return 0
+	# shellcheck disable=SC2086 # one word for each package
+	fetch $list
+}
+if ! { ls $system/*_Packages* >/dev/null 2>&1 && plan $system "$@" 2>/dev/null; }; then
+	configure "$own"
+	apt apt-get -qq update || die "apt-get update did not work: see to this machine's apt sources"
+	plan "$own" "$@" || die "apt does not find all of: $*"
+fi
+
+if [ ! -d "$cache/$key" ]; then
+	new=$cache/$key.new
+	rm -rf "$new"; mkdir -p "$new"/{usr/{bin,sbin,lib,lib64},dev,etc,home,proc,root,run,sys,tmp,var/log}
+	for l in bin sbin lib lib64; do ln -s usr/$l "$new/$l"; done
+	ln -s /run "$new/var/run"
+	for p in $list; do
+		dpkg-deb --fsys-tarfile "$(deb "$p")" | tar -C "$new" -x --no-same-owner --keep-directory-symlink \
+			--exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/info/*' \
+			--exclude='./usr/share/locale/*' --exclude='./usr/share/lintian/*' --exclude='./usr/share/bug/*' -f -
+	done
+	if [ -e "$new/usr/bin/dash" ]; then ln -sf dash "$new/usr/bin/sh"; fi
+	chmod 1777 "$new/tmp"
+	# A data directory may be anybody's: who builds without being root cannot
+	# give it to the application's user.
+	for d in var/lib/redis var/lib/postgresql; do
+		if [ -d "$new/$d" ]; then chmod 1777 "$new/$d"; fi
+	done
+	cat >"$new/etc/passwd" <<-P
+		root:x:0:0:root:/root:/bin/sh
+		daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+		www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+		redis:x:101:101::/var/lib/redis:/usr/sbin/nologin
+		memcache:x:102:102::/nonexistent:/usr/sbin/nologin
+		postgres:x:103:103::/var/lib/postgresql:/bin/sh
+		nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+	P
+	cat >"$new/etc/group" <<-P
+		root:x:0:
+		daemon:x:1:
+		www-data:x:33:
+		redis:x:101:
+		memcache:x:102:
+		postgres:x:103:
+		nogroup:x:65534:
+	P
+	echo 'passwd: files
+group: files
+hosts: files dns' >"$new/etc/nsswitch.conf"
+	mv "$new" "$cache/$key"
+fi
+rm -rf "$dir"; mkdir -p "$(dirname "$dir")"
+cp -a --reflink=auto "$cache/$key" "$dir"
