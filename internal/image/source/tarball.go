@@ -63,7 +63,7 @@ func (t *tarball) write(ctx context.Context, w io.Writer, note func(string)) err
 	out := bufio.NewWriterSize(w, 256<<10)
 	c := &tarCopy{
 		in: &countReader{r: in}, out: tar.NewWriter(out), note: note,
-		seen: map[string]byte{}, buf: make([]byte, 256<<10),
+		room: maxContent, seen: map[string]byte{}, buf: make([]byte, 256<<10),
 	}
 	if err := c.all(ctx); err != nil {
 		return fmt.Errorf("reading %s: %w", t.name, err)
@@ -124,8 +124,8 @@ type tarCopy struct {
 	note    func(string)
 	seen    map[string]byte // type of each name; tarMade for made directories
 	entries int
-	content int64
-	dropped bool // attributes were, and that has been noted
+	room    int64 // bytes of content that may still come
+	dropped bool  // attributes were, and that has been noted
 	buf     []byte
 }
 
@@ -182,11 +182,14 @@ func (c *tarCopy) entry(h *tar.Header, content io.Reader) error {
 		return err // the root itself keeps its mode
 	}
 	if name == "oci-layout" {
-		return errors.New("this is a saved image, not a root file system: load it with capstan import")
+		return errors.New("this is a saved image, not a root file system, such as docker export writes")
 	}
 	out, err := c.header(h, name)
 	if err != nil {
 		return err
+	}
+	if c.room -= out.Size; c.room < 0 {
+		return errors.New("the archive holds more than 1 TiB")
 	}
 	if err := c.place(name, out.Typeflag); err != nil {
 		return err
@@ -196,9 +199,6 @@ func (c *tarCopy) entry(h *tar.Header, content io.Reader) error {
 	}
 	if out.Typeflag != tar.TypeReg {
 		return nil
-	}
-	if c.content += out.Size; c.content > maxContent || c.content < 0 {
-		return errors.New("the archive holds more than 1 TiB")
 	}
 	_, err = io.CopyBuffer(c.out, content, c.buf)
 	return err

@@ -159,7 +159,7 @@ func TestFromTarMistakes(t *testing.T) {
 		{"link out", []tar.Header{{Typeflag: tar.TypeLink, Name: "a", Linkname: "../d"}}, `entry "a": the hard link's target "../d": the name has ".." in it`},
 		{"owner", []tar.Header{{Typeflag: tar.TypeReg, Name: "a", Uid: 1 << 33}}, `entry "a": its owner 8589934592:0 is out of range`},
 		{"type", []tar.Header{{Typeflag: 'Q', Name: "a"}}, `entry "a": an entry of the unknown type 'Q'`},
-		{"saved image", []tar.Header{fileHeader("oci-layout", "{}")}, `entry "oci-layout": this is a saved image, not a root file system: load it with capstan import`},
+		{"saved image", []tar.Header{fileHeader("oci-layout", "{}")}, `entry "oci-layout": this is a saved image, not a root file system, such as docker export writes`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -256,7 +256,7 @@ func FuzzTar(f *testing.F) {
 		var out bytes.Buffer
 		c := &tarCopy{
 			in: &countReader{r: bytes.NewReader(data)}, out: tar.NewWriter(&out), note: func(string) {},
-			seen: map[string]byte{}, buf: make([]byte, 4096),
+			room: 1 << 20, seen: map[string]byte{}, buf: make([]byte, 4096),
 		}
 		if c.all(context.Background()) != nil {
 			return
