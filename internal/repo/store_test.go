@@ -1,177 +1,24 @@
 package repo
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
-
-func testStore(t testing.TB) *Store {
-	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "capstan"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// layerData is the content of a test layer: a tar of one file, small and
-// different for each n.
-func layerData(n int) []byte {
-	content := bytes.Repeat(fmt.Appendf(nil, "layer %d\n", n), 2000+n)
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	err := w.WriteHeader(&tar.Header{Name: fmt.Sprint("file", n), Mode: 0o644, Size: int64(len(content))})
-	if err == nil {
-		_, err = w.Write(content)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		panic(err)
-	}
-	return buf.Bytes()
-}
-
-// testImage makes an image of plain layers; equal arguments give equal images.
-func testImage(t testing.TB, layers ...int) v1.Image {
-	t.Helper()
-	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	var add []v1.Layer
-	for _, n := range layers {
-		add = append(add, static.NewLayer(layerData(n), types.OCIUncompressedLayer))
-	}
-	img, err := mutate.AppendLayers(base, add...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err = mutate.ConfigFile(img, configOf(t, img))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
-}
-
-func configOf(t testing.TB, img v1.Image) *v1.ConfigFile {
-	t.Helper()
-	c, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c = c.DeepCopy()
-	c.OS, c.Architecture = "linux", "amd64"
-	c.Created = v1.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	return c
-}
-
-func put(t testing.TB, s *Store, name string, img v1.Image) Entry {
-	t.Helper()
-	e, err := s.Put(t.Context(), mustName(t, name), img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// healthy fails the test unless the store has nothing wrong with it.
-func healthy(t testing.TB, s *Store) {
-	t.Helper()
-	for _, p := range s.Check(t.Context(), true) {
-		t.Errorf("store: %s (%s; %v)", p.Text, p.Hint, p.Images)
-	}
-}
-
-// valid fails the test unless img is what its digests say. The validator of
-// go-containerregistry takes every layer for gzip; it gets the images that
-// have such layers.
-func valid(t testing.TB, img v1.Image) {
-	t.Helper()
-	layers, err := img.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain := false
-	for _, l := range layers {
-		mediaType, err := l.MediaType()
-		if err != nil {
-			t.Fatal(err)
-		}
-		plain = plain || mediaType == types.OCIUncompressedLayer
-		want, err := l.DiffID()
-		if err != nil {
-			t.Error(err)
-		}
-		r, err := l.Uncompressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, _, err := v1.SHA256(r)
-		if err = errors.Join(err, r.Close()); err != nil || got != want {
-			t.Errorf("layer %s has content %s, %v", want, got, err)
-		}
-	}
-	opts := []validate.Option{}
-	if plain {
-		opts = append(opts, validate.Fast)
-	}
-	if err := validate.Image(img, opts...); err != nil {
-		t.Error(err)
-	}
-}
-
-// clean fails the test unless pruning leaves only what images need.
-func clean(t testing.TB, s *Store) {
-	t.Helper()
-	if _, err := s.Prune(t.Context(), PruneOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	healthy(t, s)
-	if left, err := os.ReadDir(s.tmpDir()); err != nil || len(left) > 0 {
-		t.Errorf("left in tmp: %v, %v", left, err)
-	}
-	idx, err := s.readIndex()
-	if err != nil {
-		t.Fatal(err)
-	}
-	live := map[string]bool{}
-	for _, d := range idx.Manifests {
-		if err := s.mark(d, live, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	blobs, err := os.ReadDir(s.blobsDir())
-	if err != nil || len(blobs) != len(live) {
-		t.Errorf("%d blobs after pruning, %d are needed, %v", len(blobs), len(live), err)
-	}
-	roots, err := os.ReadDir(s.rootsDir())
-	for _, r := range roots {
-		if !live[strings.TrimSuffix(r.Name(), rootSuffix)] {
-			t.Errorf("left in roots: %s", r.Name())
-		}
-	}
-	if err != nil {
-		t.Error(err)
-	}
-}
 
 func TestPutAndRead(t *testing.T) {
 	s := testStore(t)
@@ -255,19 +102,6 @@ func TestListTagRemove(t *testing.T) {
 	}
 }
 
-func names(t *testing.T, s *Store) string {
-	t.Helper()
-	list, err := s.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range list {
-		names = append(names, e.Name.String())
-	}
-	return strings.Join(names, " ")
-}
-
 func TestPutRefuses(t *testing.T) {
 	s := testStore(t)
 	good := testImage(t, 1)
@@ -305,7 +139,6 @@ func foreignImage(t *testing.T) v1.Image {
 	return img
 }
 
-// lyingImage has layers whose content is not what their digests say.
 type lyingImage struct {
 	v1.Image
 	content []byte
@@ -363,93 +196,6 @@ func TestLayerWriter(t *testing.T) {
 	}
 	if _, err := w.Write([]byte("x")); err == nil {
 		t.Error("Write after Commit works")
-	}
-	clean(t, s)
-}
-
-// TestOtherTools reads the store with other programs, and what they write.
-func TestOtherTools(t *testing.T) {
-	if _, err := exec.LookPath("skopeo"); err != nil {
-		t.Fatal("this test needs skopeo: apt-get install skopeo")
-	}
-	s := testStore(t)
-	img, err := random.Image(2000, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	img = mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
-	img, err = mutate.ConfigFile(img, configOf(t, img))
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry := put(t, s, "localhost:5000/team/app:1.2", img)
-	put(t, s, "redis", testImage(t, 1))
-
-	out := skopeo(t, "inspect", "oci:"+s.layoutDir()+":localhost:5000/team/app:1.2")
-	var seen struct {
-		Digest, Architecture string
-		Layers               []string
-	}
-	if err := json.Unmarshal(out, &seen); err != nil || seen.Digest != entry.Digest.String() || len(seen.Layers) != 2 || seen.Architecture != "amd64" {
-		t.Errorf("skopeo inspect: %s, %v", out, err)
-	}
-	dst := filepath.Join(t.TempDir(), "copy")
-	skopeo(t, "copy", "oci:"+s.layoutDir()+":redis:latest", "oci:"+dst+":copied")
-	path, err := layout.FromPath(s.layoutDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if idx, err := path.ImageIndex(); err != nil || validate.Index(idx, validate.Fast) != nil {
-		t.Errorf("go-containerregistry: %v, %v", err, validate.Index(idx, validate.Fast))
-	}
-
-	skopeo(t, "copy", "oci:"+dst+":copied", "oci:"+s.layoutDir()+":foreign")
-	got, e, err := s.Image(t.Context(), "foreign")
-	if err != nil || e.Name != mustName(t, "foreign") {
-		t.Fatalf("Image of what skopeo wrote: %+v, %v", e, err)
-	}
-	valid(t, got)
-	if got := names(t, s); got != "foreign:latest localhost:5000/team/app:1.2 redis:latest" {
-		t.Errorf("List: %s", got)
-	}
-	clean(t, s)
-}
-
-func skopeo(t *testing.T, args ...string) []byte {
-	t.Helper()
-	cmd := exec.Command("skopeo", append([]string{"--insecure-policy"}, args...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("skopeo %v: %v: %s", args, err, &stderr)
-	}
-	return out
-}
-
-// TestMultiPlatform stores an index as other tools do.
-func TestMultiPlatform(t *testing.T) {
-	s := testStore(t)
-	put(t, s, "seed", testImage(t, 9))
-	var adds []mutate.IndexAddendum
-	for i, arch := range []string{"s390x", "arm64", "amd64"} {
-		adds = append(adds, mutate.IndexAddendum{Add: testImage(t, i), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
-	}
-	path, err := layout.FromPath(s.layoutDir())
-	if err == nil {
-		err = path.AppendIndex(mutate.AppendManifests(empty.Index, adds...), layout.WithAnnotations(map[string]string{refName: "multi:1"}))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	clean(t, s)
-	img, e, err := s.Image(t.Context(), "multi:1")
-	if err != nil || !e.MediaType.IsIndex() {
-		t.Fatalf("Image: %+v, %v", e, err)
-	}
-	valid(t, img)
-	if done, err := s.Remove(t.Context(), "multi:1", RemoveOptions{}); err != nil || done.Freed.Blobs < 7 {
-		t.Errorf("Remove: %+v, %v", done, err)
 	}
 	clean(t, s)
 }
@@ -520,54 +266,4 @@ func FuzzIndex(f *testing.F) {
 			}
 		}
 	})
-}
-
-func BenchmarkImage(b *testing.B) {
-	s := testStore(b)
-	for i := range 300 {
-		put(b, s, fmt.Sprintf("team/app%d", i), testImage(b, i%7))
-	}
-	b.ResetTimer()
-	for b.Loop() {
-		if _, _, err := s.Image(b.Context(), "team/app150"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkList(b *testing.B) {
-	s := testStore(b)
-	for i := range 300 {
-		put(b, s, fmt.Sprintf("team/app%d", i), testImage(b, i))
-	}
-	b.ResetTimer()
-	for b.Loop() {
-		if _, err := s.List(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkPut is what storing a small build costs.
-func BenchmarkPut(b *testing.B) {
-	s := testStore(b)
-	for i := 0; b.Loop(); i++ {
-		w, err := s.LayerWriter(b.Context())
-		if err != nil {
-			b.Fatal(err)
-		}
-		fmt.Fprintf(w, "build %d", i)
-		layer, err := w.Commit()
-		if err != nil {
-			b.Fatal(err)
-		}
-		img, err := mutate.AppendLayers(testImage(b, 1), layer)
-		if err != nil {
-			b.Fatal(err)
-		}
-		put(b, s, "build", img)
-		if err := w.Close(); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
