@@ -64,13 +64,8 @@ type kvmHost struct {
 // reason says why KVM is of no use, or "".
 func (h kvmHost) reason() string {
 	device, err := os.OpenFile(h.device, os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return "there is no " + h.device + ": the processor's virtualization is switched off, or this is a virtual machine that does not pass it on"
-	case errors.Is(err, fs.ErrPermission):
-		return "no permission to open " + h.device + ": add yourself to the group kvm and log in again"
-	case err != nil:
-		return "KVM cannot be opened: " + err.Error()
+	if err != nil {
+		return h.openReason(err)
 	}
 	defer device.Close()
 	if !cpuVirtualizes(h.cpuinfo) {
@@ -80,6 +75,16 @@ func (h kvmHost) reason() string {
 		return err.Error()
 	}
 	return ""
+}
+
+func (h kvmHost) openReason(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "there is no " + h.device + ": the processor's virtualization is switched off, or this is a virtual machine that does not pass it on"
+	case errors.Is(err, fs.ErrPermission):
+		return "no permission to open " + h.device + ": add yourself to the group kvm and log in again"
+	}
+	return "KVM cannot be opened: " + err.Error()
 }
 
 // cpuVirtualizes looks for vmx or svm in the flags of the first processor.

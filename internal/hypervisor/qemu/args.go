@@ -22,6 +22,10 @@ const (
 // microvmSlots is how many virtio-mmio devices microvm has without ACPI.
 const microvmSlots = 8
 
+// minMemory is with how many bytes the guest's kernel comes far enough to say
+// what is wrong; with less it hangs or resets in silence.
+const minMemory = 40 << 20
+
 // channel is one of QEMU's character devices and what it is connected to, in
 // the words of -chardev: "socket,fd=3".
 type channel struct{ id, backend string }
@@ -69,7 +73,7 @@ func (l *launch) args() []string {
 	s := l.spec
 	args := []string{
 		"-name", "guest=" + escape(s.Name),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
 		"-machine", machineOptions[l.machine()],
 		"-accel", l.accel, "-cpu", l.cpu(),
 		"-smp", strconv.Itoa(max(s.CPUs, 1)),
@@ -124,17 +128,19 @@ func (l *launch) cpu() string {
 // mebibytes rounds up: a guest that was promised 48,000,000 bytes gets them.
 func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
 
-// kernelArgs is the kernel's command line. panic=-1 resets at once, which
-// -no-reboot turns into an end.
+// kernelArgs is the kernel's command line. A panic resets at once, which
+// -no-reboot turns into an end; so does a reset by triple fault, the only one
+// that microvm has. The rest saves boot time: 140 ms of 640 under TCG for not
+// patching locks for one processor, 50 ms for trusting the emulated clocks.
 func (l *launch) kernelArgs() string {
-	words := []string{"console=ttyS0", "panic=-1", "reboot=t", "tsc=reliable", "no_timer_check"}
-	if l.machine() == "microvm" {
-		words = append(words, "pci=off")
+	words := "console=ttyS0 panic=-1 reboot=t noreplace-smp no_timer_check"
+	if l.accel == "tcg" {
+		words += " tsc=reliable"
 	}
 	if l.spec.Verbose {
-		return strings.Join(append(words, "loglevel=7"), " ")
+		return words + " loglevel=7"
 	}
-	return strings.Join(append(words, "quiet", "loglevel=3"), " ")
+	return words + " quiet loglevel=4"
 }
 
 // virtio is a device on the machine's bus with its options.
@@ -212,8 +218,8 @@ func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 // filled in, in which every port has a host address and a protocol.
 func complete(spec *hypervisor.Spec) (*hypervisor.Spec, error) {
 	s := *spec
-	if s.Memory <= 0 {
-		return nil, fmt.Errorf("a machine needs memory: %d bytes are no size", s.Memory)
+	if s.Memory < minMemory {
+		return nil, fmt.Errorf("%d MiB are too little memory for a machine: the least is %d MiB", mebibytes(s.Memory), minMemory>>20)
 	}
 	for _, d := range s.Disks {
 		if d.Serial == "" || len(d.Serial) > 20 {

@@ -7,10 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"time"
 
-	"github.com/digitalocean/go-qemu/qmp"
+	"github.com/digitalocean/go-qemu/qmp/raw"
 
 	"capstan/internal/hypervisor"
 )
@@ -124,8 +123,9 @@ func (d *Driver) start(ctx context.Context, path string, l *launch) (*machine, e
 	return m, nil
 }
 
-// handshake speaks with a QEMU that was just started, until it says that the
-// machine runs. Where it fails, QEMU is gone.
+// handshake speaks with a QEMU that was just started, and lets the guest run
+// once all is known that there is to know: whatever the guest does is seen.
+// Where it fails, QEMU is gone.
 func (d *Driver) handshake(ctx context.Context, proc *process, c *channels, l *launch) (*machine, error) {
 	bound, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -136,12 +136,12 @@ func (d *Driver) handshake(ctx context.Context, proc *process, c *channels, l *l
 		case <-bound.Done():
 		}
 	}()
-	m := &machine{proc: proc, events: make(chan qmp.Event, eventBacklog), done: make(chan struct{}), powerButton: l.hasPowerButton()}
+	m := &machine{proc: proc, done: make(chan struct{}), powerButton: l.hasPowerButton()}
 	err := c.connect(bound)
 	if err == nil {
 		m.console = &console{c.ours[chanConsole]}
 		m.control = c.ours[chanControl]
-		m.qmp, err = newClient(bound, c.ours[chanQMP], m.events)
+		m.qmp, err = newClient(bound, c.ours[chanQMP], m.observe)
 	}
 	if err == nil {
 		v := m.qmp.version
@@ -149,6 +149,9 @@ func (d *Driver) handshake(ctx context.Context, proc *process, c *channels, l *l
 	}
 	if err == nil {
 		m.ports, err = takenPorts(monitor{m.qmp, bound}, l.spec.Ports)
+	}
+	if err == nil {
+		err = raw.NewMonitor(monitor{m.qmp, bound}).Cont()
 	}
 	if err == nil {
 		return m, nil
@@ -218,30 +221,4 @@ func canOpen(path string, mode int) error {
 		return err
 	}
 	return f.Close()
-}
-
-// errNoSandbox is the refusal of a QEMU that was built without seccomp.
-var errNoSandbox = errors.New("this QEMU has no sandbox")
-
-// explain makes one sentence of the last words of a QEMU that would not start.
-func explain(proc *process, l *launch) error {
-	line := proc.stderr.lastLine()
-	has := func(words string) bool { return strings.Contains(line, words) }
-	switch {
-	case l.sandbox && (has("sandbox") || has("seccomp")):
-		return errNoSandbox
-	case has("host forwarding rule"):
-		return explainForward(line, l.spec.Ports)
-	case has(`Failed to get "write" lock`), has(`Failed to get shared "write" lock`):
-		return errors.New("a disk of this instance is in use by another machine")
-	case has("cannot set up guest memory"), has("Cannot allocate memory"):
-		return fmt.Errorf("this host has too little memory for a machine of %d MiB", mebibytes(l.spec.Memory))
-	case has("initrd is too large"), has("kernel too large"):
-		return fmt.Errorf("%d MiB are too little memory for the guest", mebibytes(l.spec.Memory))
-	case has("invalid accelerator"), has("failed to initialize " + l.accel), has("Could not access KVM"):
-		return fmt.Errorf("QEMU cannot use the accelerator %q: %s", l.accel, line)
-	case line == "":
-		return fmt.Errorf("QEMU ended at its start: %s", proc.failure())
-	}
-	return fmt.Errorf("QEMU would not start: %s", line)
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/digitalocean/go-qemu/qmp"
@@ -24,13 +22,13 @@ const quitTimeout = 500 * time.Millisecond
 type machine struct {
 	proc        *process
 	qmp         *client
-	events      chan qmp.Event
 	console     *console
 	control     net.Conn
 	ports       []hypervisor.Port
 	accel, why  string
 	powerButton bool
 
+	reason atomic.Pointer[string] // of QEMU's first SHUTDOWN event
 	killed atomic.Bool
 	done   chan struct{} // closed when end is set
 	end    hypervisor.End
@@ -39,27 +37,32 @@ type machine struct {
 // run starts what keeps the machine company until its end, which closes done.
 func (m *machine) run(ctx context.Context, log *kernelLog, kernel net.Conn) {
 	stop := context.AfterFunc(ctx, func() { m.Kill() })
-	var reason string // of QEMU's SHUTDOWN event
-	var company sync.WaitGroup
-	company.Go(func() {
-		for e := range m.events {
-			if e.Event == "SHUTDOWN" && reason == "" {
-				reason, _ = e.Data["reason"].(string)
-			}
-		}
-	})
-	company.Go(func() {
+	relayed := make(chan struct{})
+	go func() {
+		defer close(relayed)
 		log.relay(kernel)
 		kernel.Close()
-	})
+	}()
 	go func() {
 		<-m.proc.done
 		stop()
-		company.Wait() // QEMU's ends are closed
-		m.qmp.Disconnect()
+		<-relayed    // to the end: QEMU's side is closed
+		<-m.qmp.done // likewise
+		reason := ""
+		if r := m.reason.Load(); r != nil {
+			reason = *r
+		}
 		m.end = m.verdict(reason, log.cause)
 		close(m.done)
 	}()
+}
+
+// observe keeps why QEMU ends.
+func (m *machine) observe(e qmp.Event) {
+	if e.Event == "SHUTDOWN" {
+		reason, _ := e.Data["reason"].(string)
+		m.reason.CompareAndSwap(nil, &reason)
+	}
 }
 
 // verdict is the end of a machine whose process is gone.
@@ -149,13 +152,10 @@ type console struct{ net.Conn }
 
 func (c *console) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err == nil {
-		return n, nil
-	}
-	c.Close()
-	// A socket whose peer left bytes unread is reset; one that was read to
-	// the end before is closed.
-	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+	if err != nil {
+		// The end of QEMU is the only reason: a socket whose peer left
+		// bytes unread is reset, another has come to its end.
+		c.Close()
 		err = io.EOF
 	}
 	return n, err

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -34,6 +33,7 @@ var errMonitorClosed = errors.New("the QMP connection is closed")
 type client struct {
 	conn    net.Conn
 	version qmp.Version
+	observe func(qmp.Event)
 	writing sync.Mutex
 	done    chan struct{} // closed when the reader has ended
 
@@ -64,17 +64,15 @@ type commandError struct{ command, class, desc string }
 func (e *commandError) Error() string { return "QMP command " + e.command + ": " + e.desc }
 
 // newClient negotiates capabilities on conn, which it owns from now on, even
-// where it fails. events, when not nil, is subscribed before anything is read
-// and closed at the connection's end.
-func newClient(ctx context.Context, conn net.Conn, events chan qmp.Event) (*client, error) {
+// where it fails. observe gets every event, from the reader, and so must not
+// wait for anything.
+func newClient(ctx context.Context, conn net.Conn, observe func(qmp.Event)) (*client, error) {
 	c := &client{
 		conn:    conn,
+		observe: observe,
 		done:    make(chan struct{}),
 		waiting: make(map[string]chan message),
 		subs:    make(map[chan qmp.Event]struct{}),
-	}
-	if events != nil {
-		c.subs[events] = struct{}{}
 	}
 	greeted := make(chan message, 1)
 	c.waiting[""] = greeted
@@ -103,9 +101,6 @@ func (c *client) read() {
 	c.conn.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		err = errMonitorClosed
-	}
 	c.err = err
 	for ch := range c.subs {
 		close(ch)
@@ -124,8 +119,11 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 			return nil, fmt.Errorf("a QMP message is longer than %d bytes", maxMessage)
 		}
 		line = append(line, part...)
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return bytes.TrimSpace(line), err
+		switch {
+		case err == nil:
+			return bytes.TrimSpace(line), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, errMonitorClosed // in order or by a reset
 		}
 	}
 }
@@ -135,6 +133,9 @@ func (c *client) deliver(line []byte) error {
 	m := message{raw: line}
 	if err := json.Unmarshal(line, &m); err != nil {
 		return fmt.Errorf("reading a QMP message: %w", err)
+	}
+	if m.Event.Event != "" {
+		c.observe(m.Event)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

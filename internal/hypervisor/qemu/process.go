@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -92,8 +91,13 @@ func (t *tail) String() string {
 	return string(t.held)
 }
 
-// lastLine is the last line that is not empty, without QEMU's own name.
+// lastLine is the last line that is not empty, without the name by which QEMU
+// introduces itself.
 func (t *tail) lastLine() string {
-	lines := bytes.Split(bytes.TrimSpace([]byte(t.String())), []byte("\n"))
-	return strings.TrimPrefix(strings.TrimSpace(string(lines[len(lines)-1])), program+": ")
+	lines := strings.Split(strings.TrimSpace(t.String()), "\n")
+	line := strings.TrimSpace(lines[len(lines)-1])
+	if name, rest, ok := strings.Cut(line, ": "); ok && strings.Contains(name, "qemu") && !strings.Contains(name, " ") {
+		return rest
+	}
+	return line
 }
