@@ -49,7 +49,7 @@ func (f *FS) info(name string, nid uint64) (fs.FileInfo, error) {
 // resolve finds the inode that a name leads to. Symbolic links are followed,
 // the last one only with follow.
 func (f *FS) resolve(op, name string, follow bool) (*readInode, error) {
-	if !fs.ValidPath(name) {
+	if !validPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
 	in, err := f.lookup(splitTarget(name), follow)
@@ -57,6 +57,20 @@ func (f *FS) resolve(op, name string, follow bool) (*readInode, error) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: err}
 	}
 	return in, nil
+}
+
+// validPath is fs.ValidPath, except that names need not be UTF-8: those in
+// images are not always.
+func validPath(name string) bool {
+	if name == "." {
+		return true
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || part == "." || part == ".." {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *FS) lookup(parts []string, follow bool) (*readInode, error) {

@@ -166,7 +166,10 @@ func FromImage(image *erofs.FS) ([]File, error) {
 			f.Target, err = image.ReadLink(name)
 		case 0:
 			f.Size = info.Size()
-			err = hash(image, &f)
+			var r fs.File
+			if r, err = image.Open(name); err == nil {
+				err = f.hash(r)
+			}
 		}
 		files = append(files, f)
 		return err
@@ -177,11 +180,8 @@ func FromImage(image *erofs.FS) ([]File, error) {
 	return byName(files, func(f *File) uint64 { return inodes[f.Name] }), nil
 }
 
-func hash(fsys fs.FS, f *File) error {
-	r, err := fsys.Open(f.Name)
-	if err != nil {
-		return err
-	}
+// hash reads the file to its end and closes it.
+func (f *File) hash(r io.ReadCloser) (err error) {
 	defer r.Close()
 	f.SHA256, err = sum(r)
 	return err

@@ -76,8 +76,8 @@ func (g *generator) name() string {
 			base = strings.Repeat(string(rune('a'+g.rng.IntN(26))), 255)
 		case 1:
 			base = []string{
-				" ", "!", "-", "..a", "...", ".x", "a\nb", "\x01", "\x7f", "ü", "日本語", "\\", "*", "\"q\"",
-			}[g.rng.IntN(14)]
+				" ", "!", "-", "..a", "...", ".x", "a\nb", "\x01", "\x7f", "ü", "日本語", "\\", "*", "\"q\"", "caf\xe9",
+			}[g.rng.IntN(15)]
 		case 2:
 			base = strings.Repeat("n", 1+g.rng.IntN(255))
 		default:

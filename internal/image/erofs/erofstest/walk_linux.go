@@ -50,7 +50,10 @@ func FromDir(root string) ([]File, error) {
 			f.Target, err = os.Readlink(full)
 		case info.Mode().IsRegular():
 			f.Size = st.Size
-			err = hash(os.DirFS(root), &f)
+			var r *os.File
+			if r, err = os.Open(full); err == nil {
+				err = f.hash(r)
+			}
 		}
 		files = append(files, f)
 		return err
