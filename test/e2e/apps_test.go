@@ -17,8 +17,8 @@ const appsDir = "../../testdata/apps"
 type application struct {
 	name   string
 	port   int
-	client func(t *testing.T, address string) error // one whole conversation
-	status int                                      // after SIGTERM
+	client client
+	status int // after SIGTERM
 }
 
 func TestRedis(t *testing.T) {
@@ -73,7 +73,7 @@ func testApp(t *testing.T, app application) string {
 	}
 	started := time.Now()
 	address := c.address(t, name, app.port)
-	c.eventually(t, name, func() error { return app.client(t, address) })
+	c.eventually(t, name, func(within time.Duration) error { return app.client(t, address, within) })
 	served := time.Now()
 
 	c.must(t, "stop", name)

@@ -17,18 +17,22 @@ import (
 	"time"
 )
 
-// attempt bounds one conversation with a server that may not be there yet.
-const attempt = 20 * time.Second
+// A client has one whole conversation with a server. It returns an error where
+// there is none within the time given, and fails the test for a wrong answer.
+type client func(t *testing.T, address string, within time.Duration) error
+
+// conversation bounds what a server that answers needs for the rest.
+const conversation = time.Minute
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
 // tool runs a client program, and returns what it printed.
-func tool(stdin string, argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+func tool(within time.Duration, stdin string, argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=5", "LC_ALL=C")
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", argv[0], err, out)
@@ -36,13 +40,13 @@ func tool(stdin string, argv ...string) (string, error) {
 	return string(out), nil
 }
 
-func redisClient(t *testing.T, address string) error {
+func redisClient(t *testing.T, address string, within time.Duration) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cli := []string{"redis-cli", "-h", host, "-p", port}
-	if out, err := tool("", append(cli, "PING")...); err != nil || out != "PONG\n" {
+	if out, err := tool(within, "", append(cli, "PING")...); err != nil || out != "PONG\n" {
 		return fmt.Errorf("PING: %q, %v", out, err)
 	}
 	var script, want strings.Builder
@@ -50,7 +54,7 @@ func redisClient(t *testing.T, address string) error {
 		fmt.Fprintf(&script, "SET key:%d value-%d\nGET key:%d\n", n, n, n)
 		fmt.Fprintf(&want, "OK\nvalue-%d\n", n)
 	}
-	out, err := tool(script.String(), cli...)
+	out, err := tool(conversation, script.String(), cli...)
 	if err != nil {
 		return err
 	}
@@ -60,13 +64,13 @@ func redisClient(t *testing.T, address string) error {
 	return nil
 }
 
-func memcachedClient(t *testing.T, address string) error {
-	conn, err := net.DialTimeout("tcp", address, attempt)
+func memcachedClient(t *testing.T, address string, within time.Duration) error {
+	conn, err := net.DialTimeout("tcp", address, within)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(attempt)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	const ask = "set greeting 7 0 5\r\nhello\r\nget greeting\r\ndelete greeting\r\nget greeting\r\nquit\r\n"
@@ -85,10 +89,10 @@ func memcachedClient(t *testing.T, address string) error {
 }
 
 // httpClient returns a client that expects a page with the text.
-func httpClient(text string) func(*testing.T, string) error {
-	return func(t *testing.T, address string) error {
-		client := http.Client{Timeout: attempt, Transport: &http.Transport{DisableKeepAlives: true}}
-		resp, err := client.Get("http://" + address + "/")
+func httpClient(text string) client {
+	return func(t *testing.T, address string, within time.Duration) error {
+		browser := http.Client{Timeout: within, Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := browser.Get("http://" + address + "/")
 		if err != nil {
 			return err
 		}
@@ -104,16 +108,16 @@ func httpClient(text string) func(*testing.T, string) error {
 	}
 }
 
-func psqlClient(t *testing.T, address string) error {
+func psqlClient(t *testing.T, address string, within time.Duration) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	psql := []string{"psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", port, "-U", "postgres"}
-	if _, err := tool("SELECT 1", psql...); err != nil {
+	if _, err := tool(within, "SELECT 1", psql...); err != nil {
 		return err // it may still be making its cluster
 	}
-	out, err := tool(`CREATE TABLE ships (name text PRIMARY KEY, masts int);
+	out, err := tool(conversation, `CREATE TABLE ships (name text PRIMARY KEY, masts int);
 		INSERT INTO ships SELECT 'ship ' || n, n % 4 FROM generate_series(1, 1000) n;
 		BEGIN; UPDATE ships SET masts = 9; ROLLBACK;
 		SELECT count(*), sum(masts) FROM ships;`, psql...)

@@ -170,12 +170,16 @@ func (c *capstan) address(t *testing.T, name string, guestPort int) string {
 
 // eventually calls f until it returns nil, for as long as the named instance
 // runs. Its port accepts connections long before the application does, and
-// nothing announces that; so this asks again.
-func (c *capstan) eventually(t *testing.T, name string, f func() error) {
+// nothing announces that; so this asks again. The time for one call is short
+// at first: QEMU's network repeats a connection's first packet, if the guest
+// was not there for it, after 6 s, and a new connection is there earlier.
+func (c *capstan) eventually(t *testing.T, name string, f func(within time.Duration) error) {
 	t.Helper()
 	deadline := time.Now().Add(serveBound)
+	within := 300 * time.Millisecond
 	for n := 1; ; n++ {
-		err := f()
+		err := f(within)
+		within = min(within+within/8, 20*time.Second)
 		if err == nil {
 			return
 		}
@@ -187,7 +191,7 @@ func (c *capstan) eventually(t *testing.T, name string, f func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not serve after %s: %v", name, serveBound, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -92,11 +92,12 @@ if [ ! -d "$cache/$key" ]; then
 	done
 	if [ -e "$new/usr/bin/dash" ]; then ln -sf dash "$new/usr/bin/sh"; fi
 	chmod 1777 "$new/tmp"
-	# A data directory may be anybody's: who builds without being root cannot
-	# give it to the application's user.
-	for d in var/lib/redis var/lib/postgresql; do
-		if [ -d "$new/$d" ]; then chmod 1777 "$new/$d"; fi
-	done
+	# Data directories, which maintainer scripts would make. They are open to
+	# all, since who builds without being root can give nothing away.
+	case " ${list//$'\n'/ }" in
+	*" redis-server="*) mkdir -m 1777 -p "$new/var/lib/redis" ;;
+	*" postgresql="*) mkdir -m 1777 -p "$new/var/lib/postgresql" ;;
+	esac
 	cat >"$new/etc/passwd" <<-P
 		root:x:0:0:root:/root:/bin/sh
 		daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin

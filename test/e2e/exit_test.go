@@ -1,0 +1,74 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+var errNotReady = errors.New("the probe is not ready")
+
+// TestExitStatuses holds that a status is the same whether somebody watches
+// the application or asks for it afterwards.
+func TestExitStatuses(t *testing.T) {
+	c := newProbe(t)
+	for _, tt := range []struct {
+		name   string
+		flags  []string
+		args   []string
+		status int
+		says   string // on stderr, or as the reason
+	}{
+		{"0", nil, []string{"exit", "0"}, 0, ""},
+		{"1", nil, []string{"exit", "1"}, 1, ""},
+		{"42", nil, []string{"exit", "42"}, 42, ""},
+		{"SIGSEGV", nil, []string{"segv"}, 128 + 11, ""},
+		{"OOM", []string{"-m", "64M"}, []string{"oom"}, 128 + 9, "memory"},
+		{"kernel panic", nil, []string{"panic"}, 124, "panic"},
+		{"missing", []string{"--entrypoint", "/no/such"}, nil, 127, "/no/such"},
+		{"not executable", []string{"--entrypoint", "/etc/passwd"}, nil, 126, "/etc/passwd"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			line := append(append([]string{"run", "--rm"}, tt.flags...), probe)
+			r := c.run(t, append(line, tt.args...)...)
+			if r.status != tt.status || !strings.Contains(r.stdout+r.stderr, tt.says) {
+				t.Errorf("in the foreground: status %d, want %d and %q\nstdout: %s\nstderr: %s", r.status, tt.status, tt.says, r.stdout, r.stderr)
+			}
+			c.checkNothingLeft(t)
+
+			line = append(append([]string{"run", "-d", "--name", "ends"}, tt.flags...), probe)
+			c.must(t, append(line, tt.args...)...)
+			r = c.run(t, "wait", "ends")
+			if r.status != tt.status || strings.TrimSpace(r.stdout) != itoa(tt.status) {
+				t.Errorf("wait: status %d, printed %q, want %d\n%s", r.status, r.stdout, tt.status, r.stderr)
+			}
+			s, ok := c.ps(t, "ends", "-a")
+			if !ok || s.ExitCode != tt.status || s.Status == "running" {
+				t.Errorf("ps -a shows %+v, want status %d", s, tt.status)
+			}
+			c.must(t, "rm", "ends")
+			c.checkNothingLeft(t)
+		})
+	}
+}
+
+// TestOutput holds that a foreground run prints what the application prints,
+// and nothing else, and that logs says the same later.
+func TestOutput(t *testing.T) {
+	c := newProbe(t)
+	r := c.run(t, "run", "--name", "prints", probe, "count", "2000")
+	lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
+	if r.status != 0 || len(lines) != 2000 || lines[0] != "line 1" || lines[1999] != "line 2000" {
+		t.Errorf("status %d, %d lines:\n%s%s", r.status, len(lines), tail(r.stdout), r.stderr)
+	}
+	if log := c.must(t, "logs", "prints"); log != r.stdout {
+		t.Errorf("logs printed %d bytes, run %d", len(log), len(r.stdout))
+	}
+	if got, want := c.must(t, "logs", "--tail", "3", "prints"), "line 1998\nline 1999\nline 2000\n"; got != want {
+		t.Errorf("logs --tail 3 printed %q, want %q", got, want)
+	}
+	c.must(t, "rm", "prints")
+	c.checkNothingLeft(t)
+}
