@@ -94,6 +94,11 @@ func TestUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() {
+		if err := os.Chmod(filepath.Join(dir, "d"), 0o755); err != nil {
+			t.Error(err)
+		}
+	})
 	if os.Geteuid() == 0 {
 		for p := dir; p != "/"; p = filepath.Dir(p) {
 			info, err := os.Stat(p)
