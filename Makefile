@@ -13,7 +13,7 @@ APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-d
 APT_RUN   := qemu-system-x86
 APT_TEST  := qemu-utils erofs-utils e2fsprogs skopeo redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps
 
-.PHONY: all guest demo test e2e lint bench soak clean apt-guest apt-run apt-test FORCE
+.PHONY: all guest demo test lint bench clean apt-guest apt-run apt-test FORCE
 
 # The CLI with the guest embedded: one static binary.
 all: guest
@@ -31,7 +31,6 @@ demo: all apt-run apt-test
 	scripts/demo.sh
 
 test: all lint apt-run apt-test
-	$(GO) test ./...
 	$(GO) test -tags e2e -timeout 40m -p 1 ./...
 
 lint:
