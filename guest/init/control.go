@@ -3,10 +3,7 @@
 package main
 
 import (
-	"errors"
 	"io"
-	stdlog "log"
-	"net/http"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -26,9 +23,8 @@ func (g *guest) serveControl() {
 		return
 	}
 	g.control.Store(p)
-	server := &http.Server{Handler: g.handler(), ErrorLog: stdlog.New(io.Discard, "", 0)}
 	for {
-		if err := g.serveSession(server, p); err != nil {
+		if err := g.serveSession(p); err != nil {
 			g.log.debugf("the control channel: %v", err)
 		}
 	}
@@ -36,7 +32,7 @@ func (g *guest) serveControl() {
 
 // serveSession serves one session: from the first byte that the host sends
 // until its end of the port closes or breaks the protocol.
-func (g *guest) serveSession(server *http.Server, p *port) error {
+func (g *guest) serveSession(p *port) error {
 	s := &session{port: p}
 	if err := s.await(); err != nil {
 		return err
@@ -48,8 +44,14 @@ func (g *guest) serveSession(server *http.Server, p *port) error {
 	if err != nil {
 		return err
 	}
-	err = server.Serve(mux)
-	return errors.Join(err, mux.Close())
+	defer mux.Close()
+	for {
+		conn, err := mux.Accept()
+		if err != nil {
+			return err
+		}
+		go g.serve(conn) // ends with the session at the latest
+	}
 }
 
 // session is one time that the host has the port open.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -23,13 +22,13 @@ const maxFrame = 1 << 20
 
 // serveExec starts a program beside the application and connects it to the
 // host by the frames that api.ExecRequest describes.
-func (g *guest) serveExec(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveExec(x *exchange) {
 	var req api.ExecRequest
-	if !accept(w, r, &req) {
+	if !x.accept(&req) {
 		return
 	}
 	if len(req.Args) == 0 || req.Args[0] == "" || strings.ContainsRune(strings.Join(req.Args, ""), 0) {
-		refuse(w, http.StatusBadRequest, errors.New("the request names no program"))
+		x.refuse(statusBadRequest, errors.New("the request names no program"))
 		return
 	}
 	if req.User == "" {
@@ -40,22 +39,17 @@ func (g *guest) serveExec(w http.ResponseWriter, r *http.Request) {
 	}
 	req.Env = append(append([]string{}, g.cfg.Env...), req.Env...)
 	p, s, err := g.spawn(req, false)
-	conn, buf, herr := http.NewResponseController(w).Hijack()
-	if herr != nil {
-		return
-	}
-	defer conn.Close()
-	frames := &frameWriter{w: conn}
-	if _, herr := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: capstan-exec\r\n\r\n"); herr != nil && err == nil {
+	if uerr := x.upgrade("capstan-exec"); uerr != nil && err == nil {
 		_ = g.procs.signal(p, unix.SIGKILL) // nobody is left who wants it
 	}
+	frames := &frameWriter{w: x.out}
 	if err != nil {
 		frames.exit(exitOf(err))
 		return
 	}
 	defer s.closeOurs()
 	go func() {
-		takeFrames(buf, s)
+		takeFrames(x.in, s)
 		// The host has gone away: its program goes too, as from a terminal
 		// that is closed. Without a host that reads it could hang for ever.
 		_ = g.procs.signal(p, unix.SIGHUP)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,46 +18,46 @@ import (
 )
 
 // serveFiles sends a tar stream of the file or directory in the query. Its
-// entries are named from the path's last element on.
-func serveFiles(w http.ResponseWriter, r *http.Request) {
-	from, err := queryPath(r)
+// entries are named from the path's last element on. After an error the stream
+// has no end: its head has gone out already.
+func serveFiles(x *exchange) {
+	from, err := x.queryPath()
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
+		x.refuse(statusBadRequest, err)
 		return
 	}
 	if _, err := os.Lstat(from); err != nil {
-		refuse(w, fileStatus(err), err)
+		x.refuse(fileStatus(err), err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-tar")
-	if err := packTree(w, from); err != nil {
-		// The header has gone: cutting the stream short is what is left.
-		panic(http.ErrAbortHandler)
+	out, err := x.stream("application/x-tar")
+	if err == nil && packTree(out, from) == nil {
+		_ = out.Close() // or the host has gone away
 	}
 }
 
 // takeFiles unpacks the request's tar stream into the directory in the query.
-func takeFiles(w http.ResponseWriter, r *http.Request) {
-	to, err := queryPath(r)
+func takeFiles(x *exchange) {
+	to, err := x.queryPath()
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
+		x.refuse(statusBadRequest, err)
 		return
 	}
 	root, err := os.OpenRoot(to)
 	if err != nil {
-		refuse(w, fileStatus(err), err)
+		x.refuse(fileStatus(err), err)
 		return
 	}
 	defer root.Close()
-	if err := unpackTree(root, r.Body); err != nil {
-		refuse(w, fileStatus(err), err)
+	if err := unpackTree(root, x.body); err != nil {
+		x.refuse(fileStatus(err), err)
 		return
 	}
-	done(w)
+	x.done()
 }
 
-func queryPath(r *http.Request) (string, error) {
-	p := r.URL.Query().Get("path")
+func (x *exchange) queryPath() (string, error) {
+	p := x.query.Get("path")
 	if p == "" || strings.ContainsRune(p, 0) {
 		return "", errors.New("the request names no path")
 	}
@@ -68,13 +67,13 @@ func queryPath(r *http.Request) (string, error) {
 func fileStatus(err error) int {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return http.StatusNotFound
+		return statusNoSuch
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return http.StatusForbidden
+		return statusForbidden
 	case errors.Is(err, unix.ENOSPC):
-		return http.StatusInsufficientStorage
+		return statusNoSpace
 	}
-	return http.StatusBadRequest
+	return statusBadRequest
 }
 
 // packTree writes the tree at from. Sockets cannot be in a tar and are left

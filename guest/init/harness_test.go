@@ -219,7 +219,7 @@ func (m *machine) arguments(k kit, s setup, initrd string) []string {
 	args := []string{
 		"-accel", "tcg", "-M", kind, "-cpu", "max", "-m", s.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp",
+		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp " + os.Getenv("CAPSTAN_APPEND"),
 		"-serial", "file:" + filepath.Join(m.dir, "serial.log"),
 		"-chardev", "socket,id=console,path=" + filepath.Join(m.dir, "console"),
 		"-chardev", "socket,id=control,path=" + filepath.Join(m.dir, "control"),

@@ -5,8 +5,9 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"net/http"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -17,45 +18,52 @@ import (
 // an exec are the longest, and the kernel allows them about 2 MB.
 const maxRequest = 4 << 20
 
-// handler is the REST API as guest/api describes it.
-func (g *guest) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, g.status()) })
-	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, _ *http.Request) { reply(w, readStats()) })
-	mux.HandleFunc("GET /v1/wait", g.serveWait)
-	mux.HandleFunc("POST /v1/stop", g.serveStop)
-	mux.HandleFunc("POST /v1/signal", g.serveSignal)
-	mux.HandleFunc("POST /v1/resize", g.serveResize)
-	mux.HandleFunc("POST /v1/stdin/close", g.serveStdinClose)
-	mux.HandleFunc("POST /v1/exec", g.serveExec)
-	mux.HandleFunc("GET /v1/files", serveFiles)
-	mux.HandleFunc("PUT /v1/files", takeFiles)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, http.StatusNotFound, errors.New("the guest knows no "+r.Method+" "+r.URL.Path))
-	})
-	return mux
-}
-
-// reply sends an answer; a host that has gone away needs none.
-func reply(w http.ResponseWriter, doc any) {
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(doc)
-}
-
-// done answers a request that has no result.
-func done(w http.ResponseWriter) { reply(w, struct{}{}) }
-
-func refuse(w http.ResponseWriter, status int, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(api.Error{Error: err.Error()})
+// serve answers one request of the REST API, as guest/api describes it.
+func (g *guest) serve(conn net.Conn) {
+	defer conn.Close()
+	defer func() {
+		// A mistake in an answer must not take the application down.
+		if v := recover(); v != nil {
+			g.log.warnf("the REST API: %v", v)
+		}
+	}()
+	x, err := readRequest(conn)
+	if err != nil {
+		x = &exchange{out: conn}
+		x.refuse(statusBadRequest, fmt.Errorf("reading the request: %w", err))
+		return
+	}
+	switch x.method + " " + x.path {
+	case "GET /v1/status":
+		x.reply(g.status())
+	case "GET /v1/stats":
+		x.reply(readStats())
+	case "GET /v1/wait":
+		g.serveWait(x)
+	case "POST /v1/stop":
+		g.serveStop(x)
+	case "POST /v1/signal":
+		g.serveSignal(x)
+	case "POST /v1/resize":
+		g.serveResize(x)
+	case "POST /v1/stdin/close":
+		g.serveStdinClose(x)
+	case "POST /v1/exec":
+		g.serveExec(x)
+	case "GET /v1/files":
+		serveFiles(x)
+	case "PUT /v1/files":
+		takeFiles(x)
+	default:
+		x.refuse(statusNoSuch, fmt.Errorf("the guest knows no %s %s", x.method, x.path))
+	}
 }
 
 // accept decodes a request's document, and answers itself if it cannot.
-func accept(w http.ResponseWriter, r *http.Request, doc any) bool {
-	err := json.NewDecoder(io.LimitReader(r.Body, maxRequest)).Decode(doc)
+func (x *exchange) accept(doc any) bool {
+	err := json.NewDecoder(io.LimitReader(x.body, maxRequest)).Decode(doc)
 	if err != nil && !errors.Is(err, io.EOF) {
-		refuse(w, http.StatusBadRequest, errors.New("the request is not valid: "+err.Error()))
+		x.refuse(statusBadRequest, fmt.Errorf("the request is not valid: %w", err))
 		return false
 	}
 	return true
@@ -73,71 +81,70 @@ func (g *guest) status() api.Status {
 
 // serveWait answers when the application has ended. PID 1 powers off only
 // after the answer is on its way.
-func (g *guest) serveWait(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveWait(x *exchange) {
 	g.waiters.Add(1)
 	defer g.waiters.Done()
 	select {
 	case <-g.state.exited:
-	case <-r.Context().Done():
+	case <-x.gone():
 		return
 	}
 	_, exit := g.state.get()
-	reply(w, exit)
-	_ = http.NewResponseController(w).Flush() // or the host has gone away
+	x.reply(exit)
 }
 
-func (g *guest) serveStop(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveStop(x *exchange) {
 	req := api.StopRequest{Timeout: -1}
-	if !accept(w, r, &req) {
+	if !x.accept(&req) {
 		return
 	}
 	select {
 	case g.stops <- req:
-		done(w)
+		x.done()
 	case <-g.state.exited:
-		done(w)
-	case <-r.Context().Done():
+		x.done()
+	case <-x.gone():
 	}
 }
 
-func (g *guest) serveSignal(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveSignal(x *exchange) {
 	var req api.SignalRequest
-	if !accept(w, r, &req) {
+	if !x.accept(&req) {
 		return
 	}
 	sig, err := parseSignal(req.Signal)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
+		x.refuse(statusBadRequest, err)
 		return
 	}
 	if err := g.procs.signal(g.app.process, sig); err != nil {
-		refuse(w, http.StatusConflict, errors.New("the application has ended"))
+		x.refuse(statusConflict, errors.New("the application has ended"))
 		return
 	}
-	done(w)
+	x.done()
 }
 
-func (g *guest) serveResize(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveResize(x *exchange) {
 	var req api.ResizeRequest
-	if !accept(w, r, &req) {
+	if !x.accept(&req) {
 		return
 	}
 	if err := resize(g.app.terminal, req.Rows, req.Cols); err != nil {
-		refuse(w, http.StatusConflict, err)
+		x.refuse(statusConflict, err)
 		return
 	}
-	done(w)
+	x.done()
 }
 
-func (g *guest) serveStdinClose(w http.ResponseWriter, r *http.Request) {
+func (g *guest) serveStdinClose(x *exchange) {
 	var req api.StdinCloseRequest
-	if !accept(w, r, &req) {
+	if !x.accept(&req) {
 		return
 	}
 	if g.app.input == nil {
-		refuse(w, http.StatusConflict, errors.New("the application has no standard input"))
+		x.refuse(statusConflict, errors.New("the application has no standard input"))
 		return
 	}
 	g.app.input.close(req.After)
-	done(w)
+	x.done()
 }

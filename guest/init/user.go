@@ -28,7 +28,8 @@ const maxAccounts = 16 << 20
 // (image-spec config.md): "user", "uid", "user:group", "uid:gid", "uid:group"
 // and "user:gid", with the names of root's etc/passwd and etc/group. Without
 // a group, the user's own and its supplementary ones apply; with a group,
-// supplementary ones do not.
+// supplementary ones do not. The primary group is always among the
+// supplementary ones too, as engines have it.
 func lookupUser(root fs.FS, spec string) (identity, error) {
 	userName, groupName, hasGroup := strings.Cut(spec, ":")
 	if userName == "" {
@@ -62,6 +63,7 @@ func lookupUser(root fs.FS, spec string) (identity, error) {
 	}
 	if hasGroup && groupName != "" {
 		id.gid, err = lookupGroup(root, groupName)
+		id.groups = []uint32{id.gid}
 		return id, err
 	}
 	id.groups, err = memberships(root, passwd[0], id.gid)
@@ -86,15 +88,15 @@ func lookupGroup(root fs.FS, name string) (uint32, error) {
 	return gid, nil
 }
 
-// memberships returns the groups that list the user as a member.
+// memberships returns gid and the groups that list the user as a member.
 func memberships(root fs.FS, name string, gid uint32) ([]uint32, error) {
-	groups := []uint32{}
+	groups := []uint32{gid}
 	if name == "" {
 		return groups, nil
 	}
 	_, err := account(root, "etc/group", func(f []string) bool {
 		if len(f) >= 4 && slices.Contains(strings.Split(f[3], ","), name) {
-			if id, err := parseID(f[2]); err == nil && id != gid && !slices.Contains(groups, id) {
+			if id, err := parseID(f[2]); err == nil && !slices.Contains(groups, id) {
 				groups = append(groups, id)
 			}
 		}

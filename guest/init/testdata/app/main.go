@@ -279,7 +279,6 @@ func network() {
 }
 
 func userns() {
-	must(syscall.Unshare(syscall.CLONE_FILES))
 	cmd := exec.Command("/bin/app", "hello")
 	cmd.Stdout = os.Stdout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
