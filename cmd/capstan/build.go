@@ -174,9 +174,14 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string) (repo.Entry
 	if err != nil {
 		return repo.Entry{}, err
 	}
+	// Where nobody says it, the program that is to run does.
+	program := ""
+	if len(file.Cmdline) > 0 {
+		program = layer.ArchOf(file.Cmdline[0])
+	}
 	return a.finish(ctx, store, planned{
 		name: name, layer: layer, extra: [][]byte{file.Raw, []byte(base.digest)},
-		recipe: image.Recipe{Base: base.img, Arch: firstOf(file.Arch, base.arch, guestArch), Comment: "capstan build", Change: image.Configure(file)},
+		recipe: image.Recipe{Base: base.img, Arch: firstOf(file.Arch, program, base.arch, guestArch), Comment: "capstan build", Change: image.Configure(file)},
 	})
 }
 
