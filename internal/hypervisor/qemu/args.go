@@ -32,12 +32,13 @@ type channel struct{ id, backend string }
 
 // launch is all that a command line depends on.
 type launch struct {
-	goos     string // of the host
-	accel    string
-	sandbox  bool
-	spec     *hypervisor.Spec
-	config   string    // the initramfs with the instance's config
-	channels []channel // qmp, kernel, console, control
+	goos      string // of the host
+	accel     string
+	sandbox   bool
+	noMicrovm bool
+	spec      *hypervisor.Spec
+	config    string    // the initramfs with the instance's config
+	channels  []channel // qmp, kernel, console, control
 }
 
 // Character devices, in the order of launch.channels.
@@ -57,7 +58,7 @@ func (l *launch) machine() string {
 	if l.network() {
 		devices++
 	}
-	if devices <= microvmSlots {
+	if devices <= microvmSlots && !l.noMicrovm {
 		return "microvm"
 	}
 	return "q35"

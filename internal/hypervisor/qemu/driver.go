@@ -78,6 +78,10 @@ func (d *Driver) Start(ctx context.Context, spec *hypervisor.Spec) (hypervisor.M
 		l.sandbox = false
 		m, err = d.start(ctx, path, l)
 	}
+	if errors.Is(err, errNoMicrovm) {
+		l.noMicrovm = true
+		m, err = d.start(ctx, path, l)
+	}
 	if err != nil {
 		return nil, d.blameVersion(ctx, err)
 	}

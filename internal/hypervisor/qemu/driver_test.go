@@ -1,4 +1,4 @@
-//go:build linux && amd64
+//go:build linux
 
 package qemu
 
@@ -23,7 +23,7 @@ import (
 )
 
 // tinySpec is a machine with a tiny kernel.
-func tinySpec(t *testing.T, says string, ends []byte) *hypervisor.Spec {
+func tinySpec(t testing.TB, says string, ends []byte) *hypervisor.Spec {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "in, stance")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -177,6 +177,22 @@ func TestPortsOfAnyNumber(t *testing.T) {
 	}
 }
 
+// BenchmarkStart is what a machine's start and end cost the host, without a
+// guest that boots.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		spec := tinySpec(b, "", halts)
+		m, err := New(Options{}).Start(b.Context(), spec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := m.Kill(); err != nil {
+			b.Fatal(err)
+		}
+		m.Wait()
+	}
+}
+
 // What cannot start says why in one line and leaves no process behind.
 func TestStartRefusals(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -251,6 +267,7 @@ func TestStartOfOddQEMUs(t *testing.T) {
 		"hangs":        {"exec sleep 1000", "deadline", false},
 		"closes":       {"[ \"$1\" = --version ] && echo QEMU emulator version 9.0.0 && exit; exec 3>&- 4>&- 5>&- 6>&-; echo dead >&2; exit 1", "dead", false},
 		"no sandbox":   {"case \"$*\" in *obsolete=deny*) echo 'qemu: There is no option group sandbox' >&2; exit 1;; *--version*) echo QEMU emulator version 9.0.0;; *) echo second >&2; exit 1; esac", "second", false},
+		"no microvm":   {"case \"$*\" in *obsolete=deny*) echo 'qemu: -sandbox on: seccomp support is disabled' >&2; exit 1;; *microvm,acpi*) echo 'qemu: unsupported machine type' >&2; exit 1;; *--version*) echo QEMU emulator version 9.0.0;; *) echo third >&2; exit 1; esac", "third", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "qemu")

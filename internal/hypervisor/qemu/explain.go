@@ -6,8 +6,12 @@ import (
 	"strings"
 )
 
-// errNoSandbox is the refusal of a QEMU that was built without seccomp.
-var errNoSandbox = errors.New("this QEMU has no sandbox")
+// Refusals of QEMUs that were built without something that Start can do
+// without: seccomp, and, as in Red Hat's, the machine microvm.
+var (
+	errNoSandbox = errors.New("this QEMU has no sandbox")
+	errNoMicrovm = errors.New("this QEMU has no machine microvm")
+)
 
 // explain makes one sentence of the last words of a QEMU that would not start.
 func explain(proc *process, l *launch) error {
@@ -16,6 +20,8 @@ func explain(proc *process, l *launch) error {
 	switch {
 	case l.sandbox && (has("sandbox") || has("seccomp")):
 		return errNoSandbox
+	case l.machine() == "microvm" && has("machine type"):
+		return errNoMicrovm
 	case has("host forwarding rule"):
 		return explainForward(line, l.spec.Ports)
 	case has("Is another process using the image"):

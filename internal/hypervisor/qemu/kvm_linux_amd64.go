@@ -32,9 +32,9 @@ const (
 	kvmRegsRCX    = 2 * 8   // in struct kvm_regs: rax rbx rcx rdx …
 	kvmRegsRIP    = 16 * 8  // then rip
 	kvmRegsRFlags = 17 * 8  // and rflags
-	probeLoops    = 5000    // about 5 µs on hardware
+	probeLoops    = 2000    // about 2 µs on hardware
 	probeTries    = 3       // the best counts: the host may be busy
-	probeWorst    = 500_000 // ns for probeLoops; emulation needs 2,000,000
+	probeWorst    = 300_000 // ns for probeLoops; emulation needs 800,000
 )
 
 // timeKVM runs a short loop in a guest of its own and fails where that takes

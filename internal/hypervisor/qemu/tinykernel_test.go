@@ -18,7 +18,7 @@ var (
 // tinyKernel is a guest of a few bytes, which says something on the serial
 // port and ends: an ELF file with a PVH entry (Xen's
 // include/public/arch-x86/hvm/start_info.h), in 32-bit protected mode.
-func tinyKernel(t *testing.T, says string, ends []byte) string {
+func tinyKernel(t testing.TB, says string, ends []byte) string {
 	t.Helper()
 	const base, header = 0x100000, 0x100
 	// For each byte: wait until the transmitter is empty, then send it.
