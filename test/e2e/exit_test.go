@@ -21,12 +21,12 @@ func TestExitStatuses(t *testing.T) {
 		status int
 		says   string // on stderr, or as the reason
 	}{
-		{"0", nil, []string{"exit", "0"}, 0, ""},
-		{"1", nil, []string{"exit", "1"}, 1, ""},
-		{"42", nil, []string{"exit", "42"}, 42, ""},
-		{"SIGSEGV", nil, []string{"segv"}, 128 + 11, ""},
-		{"OOM", []string{"-m", "64M"}, []string{"oom"}, 128 + 9, "memory"},
-		{"kernel panic", nil, []string{"panic"}, 124, "panic"},
+		{"0", nil, []string{"/probe", "exit", "0"}, 0, ""},
+		{"1", nil, []string{"/probe", "exit", "1"}, 1, ""},
+		{"42", nil, []string{"/probe", "exit", "42"}, 42, ""},
+		{"SIGSEGV", nil, []string{"/probe", "segv"}, 128 + 11, ""},
+		{"OOM", []string{"-m", "64M"}, []string{"/probe", "oom"}, 128 + 9, "memory"},
+		{"kernel panic", nil, []string{"/probe", "panic"}, 124, "panic"},
 		{"missing", []string{"--entrypoint", "/no/such"}, nil, 127, "/no/such"},
 		{"not executable", []string{"--entrypoint", "/etc/passwd"}, nil, 126, "/etc/passwd"},
 	} {
@@ -58,7 +58,7 @@ func TestExitStatuses(t *testing.T) {
 // and nothing else, and that logs says the same later.
 func TestOutput(t *testing.T) {
 	c := newProbe(t)
-	r := c.run(t, "run", "--name", "prints", probe, "count", "2000")
+	r := c.run(t, "run", "--name", "prints", probe, "/probe", "count", "2000")
 	lines := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
 	if r.status != 0 || len(lines) != 2000 || lines[0] != "line 1" || lines[1999] != "line 2000" {
 		t.Errorf("status %d, %d lines:\n%s%s", r.status, len(lines), tail(r.stdout), r.stderr)

@@ -16,7 +16,7 @@ import (
 // gone with it.
 func TestPersistence(t *testing.T) {
 	c := newProbe(t)
-	c.ready(t, "keeps", nil, "/var/lib/file")
+	c.ready(t, "keeps", nil, "/times-started")
 	c.must(t, "stop", "keeps")
 	if s, _ := c.ps(t, "keeps", "-a"); s.Status != "exited" || s.ExitCode != 0 {
 		t.Errorf("stopped, it is %+v", s)
@@ -33,7 +33,7 @@ func TestPersistence(t *testing.T) {
 		}
 	}
 	c.must(t, "rm", "keeps")
-	c.ready(t, "keeps", nil, "/var/lib/file")
+	c.ready(t, "keeps", nil, "/times-started")
 	if log := c.must(t, "logs", "keeps"); !strings.Contains(log, "times started: 1\n") {
 		t.Errorf("a new instance by the old name has the old one's data:\n%s", log)
 	}
@@ -55,10 +55,10 @@ func TestShares(t *testing.T) {
 		status      int
 		says        string
 	}{
-		{"read", dir + ":/mnt/share:ro", []string{"read", "/mnt/share/from-host"}, 0, "ahoy\n"},
-		{"write", dir + ":/mnt/share", []string{"write", "/mnt/share/from-guest", "aye"}, 0, "written\n"},
-		{"write to a read-only one", dir + ":/mnt/share:ro", []string{"write", "/mnt/share/never", "nay"}, 3, "read-only file system"},
-		{"file", file + ":/etc/one:ro", []string{"read", "/etc/one"}, 0, "ahoy\n"},
+		{"read", dir + ":/mnt/share:ro", []string{"/probe", "read", "/mnt/share/from-host"}, 0, "ahoy\n"},
+		{"write", dir + ":/mnt/share", []string{"/probe", "write", "/mnt/share/from-guest", "aye"}, 0, "written\n"},
+		{"write to a read-only one", dir + ":/mnt/share:ro", []string{"/probe", "write", "/mnt/share/never", "nay"}, 3, "read-only file system"},
+		{"file", file + ":/etc/one:ro", []string{"/probe", "read", "/etc/one"}, 0, "ahoy\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := c.run(t, append([]string{"run", "--rm", "-v", tt.share, probe}, tt.args...)...)
@@ -82,7 +82,7 @@ func TestFlags(t *testing.T) {
 	if err := os.WriteFile(envFile, []byte("# comment\nFROM_FILE=file\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	env := c.must(t, "run", "--rm", "-e", "CHANGED=after all", "-e", "NEW=x=y", "--env-file", envFile, probe, "env")
+	env := c.must(t, "run", "--rm", "-e", "CHANGED=after all", "-e", "NEW=x=y", "--env-file", envFile, probe, "/probe", "env")
 	lines := strings.Split(env, "\n")
 	for _, want := range []string{"FROM_IMAGE=kept", "CHANGED=after all", "NEW=x=y", "FROM_FILE=file"} {
 		if !slices.Contains(lines, want) {
@@ -99,7 +99,7 @@ func TestFlags(t *testing.T) {
 		{[]string{"-u", "mate:crew", "--hostname", "brig"}, "dir / uid 1000 gid 1002 host brig\n"},
 		{[]string{"-u", "7:8", "--hostname", "brig"}, "dir / uid 7 gid 8 host brig\n"},
 	} {
-		line := append(append([]string{"run", "--rm"}, tt.flags...), probe, "where")
+		line := append(append([]string{"run", "--rm"}, tt.flags...), probe, "/probe", "where")
 		if got := c.must(t, line...); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.flags, got, tt.want)
 		}

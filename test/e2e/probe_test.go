@@ -43,7 +43,7 @@ func newProbe(t *testing.T) *capstan {
 func (c *capstan) ready(t *testing.T, name string, flags []string, args ...string) {
 	t.Helper()
 	line := append([]string{"run", "-d", "--name", name}, flags...)
-	c.must(t, append(append(line, probe, "stay"), args...)...)
+	c.must(t, append(append(line, probe, "/probe", "stay"), args...)...)
 	c.waitReady(t, name, 1)
 }
 
