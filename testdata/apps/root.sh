@@ -30,7 +30,7 @@ apt() {
 	APT_CONFIG=$cache/apt/apt.conf "$@"
 }
 configure() { # configure LISTS
-	: >"$cache/apt/status"
+	[ -e "$cache/apt/status" ] || : >"$cache/apt/status" # apt's own cache goes by its time
 	# Third parties may offer newer packages, of another make.
 	printf 'Package: *\nPin: release o=%s\nPin-Priority: 990\n' "$(. /etc/os-release; echo "$ID" | sed 's/./\U&/')" >"$cache/apt/preferences"
 	cat >"$cache/apt/apt.conf" <<C
@@ -66,11 +66,19 @@ deb() { # the file that apt-get download makes of PACKAGE=VERSION
 }
 own=$cache/apt/lists
 system=/var/lib/apt/lists
+digest() { sha256sum | cut -c 1-32; }
 plan() { # the whole from resolving to the downloaded files, with lists $1
+	# What apt said of the same lists is not asked again.
+	known=$cache/plan-$({ echo "$@"; echo "${EXCLUDE:-}"; cat "$0"; ls -l --time-style=full-iso "$1"; } | digest)
+	if [ ! -s "$known" ]; then
+		configure "$1"
+		list=$(resolve "${@:2}") && [ -n "$list" ] || return 1
+		echo "$list" >"$known.new" && mv "$known.new" "$known"
+	fi
+	list=$(cat "$known")
+	key=$({ echo "$list"; cat "$0"; } | digest)
+	[ ! -d "$cache/$key" ] || return 0
 	configure "$1"
-	list=$(resolve "${@:2}") && [ -n "$list" ] || return 1
-	key=$({ echo "$list"; cat "$0"; } | sha256sum | cut -c 1-32)
-	[ -d "$cache/$key" ] && return 0
 	# shellcheck disable=SC2086 # one word for each package
 	fetch $list
 }
