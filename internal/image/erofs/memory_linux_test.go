@@ -1,9 +1,7 @@
 package erofs_test
 
 import (
-	"bufio"
 	"fmt"
-	"strings"
 	"testing"
 )
 
@@ -15,11 +13,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var content, peak int64
-	for lines := bufio.NewScanner(strings.NewReader(string(out))); lines.Scan(); {
-		fmt.Sscanf(lines.Text(), "content: %d", &content)
-		fmt.Sscanf(lines.Text(), "VmHWM: %d kB", &peak)
-	}
+	content, peak := field(out, "content: %d"), field(out, "VmHWM: %d kB")
 	if content < memoryContent {
 		t.Errorf("the tree has %d bytes, want %d", content, int64(memoryContent))
 	}
