@@ -47,11 +47,12 @@ func (c *capstan) ready(t *testing.T, name string, flags []string, args ...strin
 	c.waitReady(t, name, 1)
 }
 
-// waitReady waits until the probe has said so a number of times.
+// waitReady waits until the probe has said so a number of times. (The line's end
+// may still be held back, since an exit report would begin with it.)
 func (c *capstan) waitReady(t *testing.T, name string, times int) {
 	t.Helper()
 	c.eventually(t, name, func(time.Duration) error {
-		if log := c.must(t, "logs", name); strings.Count(log, "ready\n") < times {
+		if log := c.must(t, "logs", name); strings.Count(log, "ready") < times {
 			return errNotReady
 		}
 		return nil
