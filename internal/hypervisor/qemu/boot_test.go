@@ -3,11 +3,14 @@
 package qemu
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"capstan/internal/hypervisor"
 	"capstan/internal/hypervisor/drivertest"
@@ -57,6 +60,32 @@ func withTestGuest(t *testing.T) string {
 	return wrapper
 }
 
+// extractELF unpacks the ELF file in a bzImage: a zstd frame and its size in
+// four bytes (Linux's Documentation/arch/x86/boot.rst, "payload_offset").
+func extractELF(t *testing.T, kernel string) string {
+	t.Helper()
+	image, err := os.ReadFile(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := func(at int) int { return int(binary.LittleEndian.Uint32(image[at:])) }
+	payload := image[(int(image[0x1f1])+1)*512+word(0x248):][:word(0x24c)]
+	unpacker, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unpacker.Close()
+	content, err := unpacker.DecodeAll(payload[:len(payload)-4], nil)
+	if err != nil {
+		t.Fatalf("unpacking %s: %v", kernel, err)
+	}
+	path := filepath.Join(t.TempDir(), "vmlinux")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestConformance(t *testing.T) {
 	kernel := guestKernel(t)
 	path := withTestGuest(t)
@@ -64,9 +93,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			decompressed := ""
 			if name == "ELF" {
-				if decompressed = os.Getenv("CAPSTAN_GUEST_ELF"); decompressed == "" {
-					decompressed = kernel + ".elf"
-				}
+				decompressed = extractELF(t, kernel)
 			}
 			drivertest.Run(t, New(Options{Path: path}), func(t *testing.T) *hypervisor.Spec {
 				dir := t.TempDir()
