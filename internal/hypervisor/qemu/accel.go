@@ -63,14 +63,16 @@ type kvmHost struct {
 
 // reason says why KVM is of no use, or "".
 func (h kvmHost) reason() string {
+	// First, for without it no permission and no device would help. Such a
+	// processor may have a KVM all the same, slower than QEMU's emulation.
+	if !cpuVirtualizes(h.cpuinfo) {
+		return "the processor offers no hardware virtualization (neither vmx nor svm)"
+	}
 	device, err := os.OpenFile(h.device, os.O_RDWR, 0)
 	if err != nil {
 		return h.openReason(err)
 	}
 	defer device.Close()
-	if !cpuVirtualizes(h.cpuinfo) {
-		return "the processor offers no hardware virtualization (neither vmx nor svm), so that KVM would be slower still"
-	}
 	if err := h.run(device); err != nil {
 		return err.Error()
 	}
@@ -80,7 +82,7 @@ func (h kvmHost) reason() string {
 func (h kvmHost) openReason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "there is no " + h.device + ": the processor's virtualization is switched off, or this is a virtual machine that does not pass it on"
+		return "there is no " + h.device + ": virtualization is switched off in the firmware, or the module kvm is not loaded"
 	case errors.Is(err, fs.ErrPermission):
 		return "no permission to open " + h.device + ": add yourself to the group kvm and log in again"
 	}
