@@ -3,7 +3,6 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -354,62 +353,4 @@ func TestNamedChannels(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// parentEnv makes the test binary a parent to be killed.
-const parentEnv = "CAPSTAN_TEST_QEMU_PARENT"
-
-func TestQEMUDiesWithItsParent(t *testing.T) {
-	if kernel := os.Getenv(parentEnv); kernel != "" {
-		m, err := New(Options{}).Start(t.Context(), &hypervisor.Spec{
-			Name: "orphan", Dir: filepath.Dir(kernel), Kernel: kernel, Memory: minMemory, Accel: "tcg",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Printf("pid %d\n", m.PID())
-		m.Wait()
-		return
-	}
-	realQEMU(t)
-	parent := exec.Command(os.Args[0], "-test.run=^TestQEMUDiesWithItsParent$")
-	parent.Env = append(os.Environ(), parentEnv+"="+tinyKernel(t, "", halts))
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer parent.Process.Kill()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	pid, convErr := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(line, "pid ")))
-	if err != nil || convErr != nil {
-		t.Fatalf("the parent says %q, %v", line, err)
-	}
-	qemu, err := os.FindProcess(pid) // holds the process itself, not its number
-	if err != nil {
-		t.Fatal(err)
-	}
-	if pgid, err := syscall.Getpgid(pid); err != nil || pgid != pid {
-		t.Errorf("QEMU is in the process group %d, %v: a terminal's Ctrl-C would reach it", pgid, err)
-	}
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	parent.Wait()
-	for end := within(t); qemu.Signal(syscall.Signal(0)) == nil && !zombie(pid); {
-		select {
-		case <-end.Done():
-			t.Fatal("QEMU outlived its parent")
-		case <-time.After(5 * time.Millisecond): // it is not ours to wait for
-		}
-	}
-}
-
-// zombie tells whether a process has ended and nobody has reaped it: the
-// adoptive parent may take its time.
-func zombie(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && strings.Contains(string(stat), ") Z ")
 }
