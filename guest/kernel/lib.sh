@@ -149,9 +149,9 @@ compile() {
 # link_guest links PID 1 into the compiled kernel.
 link_guest() {
 	say "linking $init into the kernel"
-	cp "$init" "$work/obj/init.new"
-	mv "$work/obj/init.new" "$work/obj/init"
-	write_initramfs_list "$work/obj/init"
+	cp "$init" "$work/obj/pid1.new"
+	mv "$work/obj/pid1.new" "$work/obj/pid1"
+	write_initramfs_list "$work/obj/pid1"
 	kmake bzImage
 }
 
