@@ -173,7 +173,7 @@ func (a *app) status(cmd *cobra.Command, inst *instance.Instance, last instance.
 	switch {
 	case last.Exit.OOM:
 		note(cmd, "%s: the application was killed because the guest's memory (%s) was used up; try: more with -m", inst.Config.Name, size(inst.Config.Machine.Memory))
-	case last.Status == instance.Dead && last.Reason != "":
+	case last.Reason != "":
 		note(cmd, "%s: %s", inst.Config.Name, last.Reason)
 	}
 	if last.Exit.Status == 0 {

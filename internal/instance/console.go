@@ -100,27 +100,65 @@ func (c *consoleLog) follow(ctx context.Context, w io.Writer, offset int64, flus
 	}
 }
 
+// quiet is how long the end of the output is held back, in case that it is
+// the beginning of an exit report. PID 1 writes reports in one piece.
+const quiet = 50 * time.Millisecond
+
 // relay copies a machine's console to the log until it ends, and returns the
 // exit report that stood at its end.
 func (c *consoleLog) relay(console io.Reader) (api.Exit, bool, error) {
-	var held []byte
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := console.Read(buf)
-		held = append(held, buf[:n]...)
-		if err != nil {
-			rest, exit, ok := api.ParseExit(held)
-			if _, writeErr := c.Write(rest); writeErr != nil {
-				return exit, ok, fmt.Errorf("writing the console's log: %w", writeErr)
+	pieces, done := make(chan []byte), make(chan struct{})
+	defer close(done)
+	go func() {
+		defer close(pieces)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := console.Read(buf)
+			if n > 0 {
+				select {
+				case pieces <- buf[:n]:
+				case <-done:
+					return
+				}
 			}
-			return exit, ok, nil
+			if err != nil {
+				return
+			}
 		}
-		keep := api.HoldBack(held)
-		if _, err := c.Write(held[:len(held)-keep]); err != nil {
-			return api.Exit{}, false, fmt.Errorf("writing the console's log: %w", err)
+	}()
+	var held []byte
+	for {
+		var silence <-chan time.Time
+		if len(held) > 0 && len(held) < len(api.FormatExit(api.Exit{})) {
+			silence = time.After(quiet)
 		}
-		held = append(held[:0], held[len(held)-keep:]...)
+		select {
+		case piece, ok := <-pieces:
+			if !ok {
+				rest, exit, reported := api.ParseExit(held)
+				_, err := c.Write(rest)
+				return exit, reported, logError(err)
+			}
+			held = append(held, piece...)
+			keep := api.HoldBack(held)
+			if _, err := c.Write(held[:len(held)-keep]); err != nil {
+				return api.Exit{}, false, logError(err)
+			}
+			held = append([]byte(nil), held[len(held)-keep:]...)
+		case <-silence:
+			if _, err := c.Write(held); err != nil {
+				return api.Exit{}, false, logError(err)
+			}
+			held = nil
+		}
 	}
+}
+
+func logError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("writing the console's log: %w", err)
 }
 
 // OffsetSince returns where in the console's log the first piece stands that
