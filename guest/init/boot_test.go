@@ -17,7 +17,6 @@ func TestExitStatus(t *testing.T) {
 		want   api.Exit
 	}{
 		"hello":               {args: []string{"app", "hello"}, out: "hello\n"},
-		"hello in 48M":        {args: []string{"app", "hello"}, memory: "48M", out: "hello\n"},
 		"1":                   {args: []string{"/bin/app", "exit", "1"}, want: api.Exit{Status: 1}},
 		"42":                  {args: []string{"bin/app", "exit", "42"}, want: api.Exit{Status: 42}},
 		"segmentation fault":  {args: []string{"app", "segv"}, want: api.Exit{Status: 139, Signal: 11}},
