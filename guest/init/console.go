@@ -66,10 +66,11 @@ func openPort(name string) (*port, error) {
 
 // findPort looks a virtio-serial port up in the sysfs at sys.
 func findPort(sys, name string) string {
-	dirs, _ := filepath.Glob(filepath.Join(sys, "class/virtio-ports/*")) // the pattern is right
-	for _, dir := range dirs {
-		if attribute(dir, "name") == name {
-			return filepath.Join("/dev", filepath.Base(dir))
+	class := filepath.Join(sys, "class/virtio-ports")
+	ports, _ := os.ReadDir(class) // none yet: the caller waits
+	for _, p := range ports {
+		if attribute(class, p.Name(), "name") == name {
+			return filepath.Join("/dev", p.Name())
 		}
 	}
 	return ""
@@ -78,10 +79,11 @@ func findPort(sys, name string) string {
 // hasPorts tells whether a virtio console device with named ports exists:
 // device 3 with feature 1 (VIRTIO 1.2, 5.3.3, VIRTIO_CONSOLE_F_MULTIPORT).
 func hasPorts(sys string) bool {
-	dirs, _ := filepath.Glob(filepath.Join(sys, "bus/virtio/devices/*")) // the pattern is right
-	for _, dir := range dirs {
-		features := attribute(dir, "features") // one character a bit, bit 0 first
-		if attribute(dir, "device") == "0x0003" && len(features) > 1 && features[1] == '1' {
+	bus := filepath.Join(sys, "bus/virtio/devices")
+	devices, _ := os.ReadDir(bus) // none without virtio
+	for _, d := range devices {
+		features := attribute(bus, d.Name(), "features") // one character a bit, bit 0 first
+		if attribute(bus, d.Name(), "device") == "0x0003" && len(features) > 1 && features[1] == '1' {
 			return true
 		}
 	}
@@ -126,26 +128,44 @@ func (p *port) read(b []byte, eof bool) (n int, err error) {
 	return n, nil
 }
 
-// flush returns once the host has taken all that was written, or after limit.
-func (p *port) flush(limit time.Duration) {
+// writeLast writes b and returns once the host has taken it, or after limit.
+func (p *port) writeLast(b []byte, limit time.Duration) error {
+	_ = p.SetWriteDeadline(time.Now().Add(limit)) // where that is not possible, it waits
 	raw, err := p.SyscallConn()
 	if err != nil {
-		return
+		return err
 	}
-	_ = raw.Control(func(fd uintptr) { // a closed port has nothing to flush
-		if !p.serial {
+	if !p.serial {
+		if _, err := p.Write(b); err != nil {
+			return err
+		}
+		return raw.Control(func(fd uintptr) {
 			_ = unix.IoctlSetInt(int(fd), unix.TCSBRK, 1) // tcdrain; not every console is a terminal
-			return
-		}
-		// The kernel reports a port as writable when the host has given
-		// the last buffer back.
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		for {
-			if _, err := unix.Poll(fds, int(limit.Milliseconds())); !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
+		})
+	}
+	// The kernel only says that a port can be written, which it nearly always
+	// can. But it says so again whenever the host gives a buffer back.
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(epoll)
+	var event [1]unix.EpollEvent
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLET})
 	})
+	if err := errors.Join(cerr, err); err != nil {
+		return err
+	}
+	_, _ = unix.EpollWait(epoll, event[:], 0) // what was before
+	if _, err := p.Write(b); err != nil {
+		return err
+	}
+	for {
+		if _, err := unix.EpollWait(epoll, event[:], int(limit.Milliseconds())); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // setRaw makes a terminal pass all bytes as they are.

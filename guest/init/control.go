@@ -86,10 +86,9 @@ func (s *session) Write(b []byte) (int, error) { return s.port.Write(b) }
 // session.
 func (s *session) Close() error { return s.port.SetDeadline(time.Unix(1, 0)) }
 
-// endControl waits for the answers to those who asked for the end.
+// endControl waits until those who asked for the end have their answers.
 func (g *guest) endControl(limit time.Duration) {
-	p := g.control.Load()
-	if p == nil {
+	if g.control.Load() == nil {
 		return
 	}
 	answered := make(chan struct{})
@@ -101,5 +100,4 @@ func (g *guest) endControl(limit time.Duration) {
 	case <-answered:
 	case <-time.After(limit):
 	}
-	p.flush(limit)
 }

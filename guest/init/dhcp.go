@@ -5,13 +5,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
-	"github.com/vishvananda/netlink"
 )
 
 const (
@@ -24,27 +22,24 @@ const (
 	minRenewal = 30 * time.Second
 )
 
-// startDHCP gets a lease and keeps it for as long as the machine runs.
-func (g *guest) startDHCP() error {
-	link, err := netlink.LinkByName(device)
-	if err == nil {
-		err = netlink.LinkSetUp(link)
-	}
-	if err != nil {
-		return fmt.Errorf("setting %s up: %w", device, err)
+// startDHCP gets a lease, after the change up, and keeps it for as long as the
+// machine runs.
+func (g *guest) startDHCP(index int, up change) {
+	if err := commit(up, linkUp(index, 0)); err != nil {
+		g.log.warnf("%v", err)
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dhcpWait)
 	defer cancel()
-	lease, err := g.lease(ctx, nil)
-	go g.keepLease(lease) // ends with the machine
+	lease, err := g.lease(ctx, index, nil)
 	if err != nil {
-		return fmt.Errorf("asking DHCP for an address: %w", err)
+		g.log.warnf("asking DHCP for an address: %v", err)
 	}
-	return nil
+	go g.keepLease(index, lease) // ends with the machine
 }
 
 // lease asks for a lease, or to renew old, and applies what comes.
-func (g *guest) lease(ctx context.Context, old *nclient4.Lease) (*nclient4.Lease, error) {
+func (g *guest) lease(ctx context.Context, index int, old *nclient4.Lease) (*nclient4.Lease, error) {
 	client, err := nclient4.New(device, nclient4.WithTimeout(time.Second), nclient4.WithRetry(int(dhcpWait/time.Second)))
 	if err != nil {
 		return nil, err
@@ -67,9 +62,10 @@ func (g *guest) lease(ctx context.Context, old *nclient4.Lease) (*nclient4.Lease
 	if err != nil {
 		return nil, err
 	}
-	if err := a.apply(); err != nil {
+	if err := commit(a.changes(index, g.leased)...); err != nil {
 		return nil, err
 	}
+	g.leased = a.prefix
 	g.setResolver(a)
 	return lease, nil
 }
@@ -101,7 +97,7 @@ func leasedAddress(ack *dhcpv4.DHCPv4) (address, error) {
 			a.gateway = gateway
 			continue
 		}
-		a.routes = append(a.routes, route{netip.PrefixFrom(dest, ones), gateway})
+		a.routes = append(a.routes, hop{netip.PrefixFrom(dest, ones), gateway})
 	}
 	for _, ns := range ack.DNS() {
 		a.nameservers = append(a.nameservers, ns.String())
@@ -121,7 +117,7 @@ func leasedAddress(ack *dhcpv4.DHCPv4) (address, error) {
 
 // keepLease renews the lease for as long as the machine runs, and looks for
 // a new one when it has run out.
-func (g *guest) keepLease(lease *nclient4.Lease) {
+func (g *guest) keepLease(index int, lease *nclient4.Lease) {
 	for {
 		wait := dhcpRetry
 		if lease != nil {
@@ -133,7 +129,7 @@ func (g *guest) keepLease(lease *nclient4.Lease) {
 			lease = nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), dhcpWait)
-		fresh, err := g.lease(ctx, lease)
+		fresh, err := g.lease(ctx, index, lease)
 		cancel()
 		var refused *nclient4.ErrNak
 		switch {

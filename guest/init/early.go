@@ -83,13 +83,32 @@ func until(limit time.Duration, found func() bool) bool {
 	}
 }
 
-// attribute reads a sysfs file of one line; "" if there is none.
+// attribute reads a sysfs file of one line; "" if there is none. Small files
+// of the kernel are read and written without os.File, whose first use sets
+// the runtime's poller up: it costs a start several milliseconds.
 func attribute(parts ...string) string {
-	b, err := os.ReadFile(filepath.Join(parts...))
+	fd, err := unix.Open(filepath.Join(parts...), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", ""))
+	defer unix.Close(fd)
+	var page [4096]byte
+	n, err := unix.Read(fd, page[:])
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(strings.ReplaceAll(string(page[:n]), "\x00", ""))
+}
+
+// setAttribute writes a file of the kernel's that exists.
+func setAttribute(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(value))
+	return err
 }
 
 // waitDevice returns the path of the block device that name means, in the

@@ -56,12 +56,9 @@ func (g *guest) report(e api.Exit) {
 		// Nobody but people reads the kernel's console.
 		report = append([]byte("\ncapstan: "+e.Reason), report...)
 	}
-	_ = g.console.SetWriteDeadline(time.Now().Add(drainStall)) // where that is not possible, it waits
-	if _, err := g.console.Write(report); err != nil {
+	if err := g.console.writeLast(report, drainStall); err != nil {
 		g.log.warnf("reporting the exit status: %v", err)
-		return
 	}
-	g.console.flush(drainStall)
 }
 
 // settleDisks writes all that is in memory to the disks and leaves their file

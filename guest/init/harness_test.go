@@ -216,14 +216,16 @@ func (m *machine) arguments(k kit, s setup, initrd string) []string {
 	if s.memory == "" {
 		s.memory = "128M"
 	}
+	// Without the overcommit, a kernel with less than 64 MB executes no Go
+	// program: the runtime maps its first 64 MB at once.
 	args := []string{
 		"-accel", "tcg", "-M", kind, "-cpu", "max", "-m", s.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp " + os.Getenv("CAPSTAN_APPEND"),
+		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp sysctl.vm.overcommit_memory=1",
 		"-serial", "file:" + filepath.Join(m.dir, "serial.log"),
 		"-chardev", "socket,id=console,path=" + filepath.Join(m.dir, "console"),
 		"-chardev", "socket,id=control,path=" + filepath.Join(m.dir, "control"),
-		"-device", "virtio-serial-" + bus,
+		"-device", "virtio-serial-" + bus + ",max_ports=3",
 	}
 	if s.noPort {
 		args = append(args, "-device", "virtconsole,chardev=console")

@@ -192,13 +192,15 @@ func unexpected(err error) error {
 	return err
 }
 
-// gone is closed when the host closes the connection, or sends what it has no
-// reason to.
+// gone is closed when the host closes the connection, or sends more than its
+// request. What is left of the body is read and dropped.
 func (x *exchange) gone() <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = x.in.Peek(1) // whatever comes, it is over
+		if _, err := io.Copy(io.Discard, x.body); err == nil {
+			_, _ = x.in.Peek(1) // whatever comes, it is over
+		}
 	}()
 	return ended
 }

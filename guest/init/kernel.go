@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,7 +69,7 @@ func (g *guest) setKernel() {
 		}
 	}
 	const hugepages = "/sys/kernel/mm/transparent_hugepage/enabled"
-	if err := os.WriteFile(hugepages, []byte("madvise"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := setAttribute(hugepages, "madvise"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.log.warnf("%v", err)
 	}
 	if err := unix.Sethostname([]byte(g.hostname())); err != nil {
@@ -102,13 +101,7 @@ func setSysctl(root, name, value string) error {
 	if !filepath.IsLocal(path) {
 		return fmt.Errorf("setting the kernel parameter %q: no such name", name)
 	}
-	// Opened without O_CREATE: an unknown parameter is an error everywhere.
-	f, err := os.OpenFile(filepath.Join(root, path), os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("setting the kernel parameter %s: %w", name, err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(value); err != nil {
+	if err := setAttribute(filepath.Join(root, path), value); err != nil {
 		return fmt.Errorf("setting the kernel parameter %s to %q: %w", name, value, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -36,6 +37,7 @@ type guest struct {
 	app      *app
 	state    state
 	resolver resolver
+	leased   netip.Prefix // by DHCP; changed by one goroutine at a time
 	stops    chan api.StopRequest
 	waiters  sync.WaitGroup // answers to /v1/wait under way
 }

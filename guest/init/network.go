@@ -4,13 +4,8 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,14 +19,14 @@ const (
 type address struct {
 	prefix      netip.Prefix
 	gateway     netip.Addr // the zero Addr: none
-	routes      []route
+	routes      []hop
 	nameservers []string
 	search      []string
 	mtu         int // 0: as it is
 }
 
-// route is a further route, by DHCP's option 121.
-type route struct {
+// hop is a further route, by DHCP's option 121.
+type hop struct {
 	to      netip.Prefix
 	gateway netip.Addr
 }
@@ -40,32 +35,28 @@ type route struct {
 // A network that does not come is told and not waited for: the application
 // may do without.
 func (g *guest) setNetwork() error {
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		g.log.warnf("setting the loopback interface up: %v", err)
-	}
+	const loopback = 1 // always the first
+	up := linkUp(loopback, 0)
 	n := &g.cfg.Network
-	if n.None {
-		return nil
-	}
-	if !until(linkWait, func() bool { _, err := os.Stat("/sys/class/net/" + device); return err == nil }) {
+	var index int
+	switch {
+	case n.None:
+	case !until(linkWait, func() bool { index = linkIndex(device); return index > 0 }):
 		g.log.warnf("the machine has no network interface %s", device)
+	case n.Address == "":
+		g.startDHCP(index, up)
 		return nil
-	}
-	if n.Address == "" {
-		if err := g.startDHCP(); err != nil {
+	default:
+		a, err := staticAddress(n.Address, n.Gateway)
+		if err != nil {
+			return err
+		}
+		if err := commit(append([]change{up}, a.changes(index, netip.Prefix{})...)...); err != nil {
 			g.log.warnf("%v", err)
 		}
 		return nil
 	}
-	a, err := staticAddress(n.Address, n.Gateway)
-	if err != nil {
-		return err
-	}
-	if err := a.apply(); err != nil {
+	if err := commit(up); err != nil {
 		g.log.warnf("%v", err)
 	}
 	return nil
@@ -85,81 +76,18 @@ func staticAddress(cidr, gateway string) (address, error) {
 	return a, nil
 }
 
-// apply makes eth0 have this address and no other of its family.
-func (a address) apply() error {
-	link, err := netlink.LinkByName(device)
-	if err != nil {
-		return fmt.Errorf("finding %s: %w", device, err)
+// changes are what gives eth0 this address in place of old, which may be none.
+func (a address) changes(index int, old netip.Prefix) []change {
+	all := []change{linkUp(index, a.mtu)}
+	if old.IsValid() && old != a.prefix {
+		all = append(all, removeAddress(index, old))
 	}
-	if a.mtu > 0 {
-		if err := netlink.LinkSetMTU(link, a.mtu); err != nil {
-			return fmt.Errorf("setting the MTU of %s to %d: %w", device, a.mtu, err)
-		}
+	all = append(all, addAddress(index, a.prefix))
+	for _, r := range a.routes {
+		all = append(all, addRoute(index, a.prefix, r))
 	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("setting %s up: %w", device, err)
+	if a.gateway.IsValid() {
+		all = append(all, addRoute(index, a.prefix, hop{gateway: a.gateway}))
 	}
-	want := &netlink.Addr{IPNet: ipNet(a.prefix)}
-	if a.prefix.Addr().Is6() {
-		want.Flags = unix.IFA_F_NODAD // the address is usable at once
-	}
-	if err := netlink.AddrReplace(link, want); err != nil {
-		return fmt.Errorf("giving %s the address %s: %w", device, a.prefix, err)
-	}
-	if err := dropOthers(link, want, a.prefix.Addr()); err != nil {
-		return err
-	}
-	for _, r := range append(a.routes, route{netip.Prefix{}, a.gateway}) {
-		if err := a.addRoute(link, r); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dropOthers removes the addresses that an earlier lease left.
-func dropOthers(link netlink.Link, keep *netlink.Addr, addr netip.Addr) error {
-	family := netlink.FAMILY_V4
-	if addr.Is6() {
-		return nil // link-local and autoconfigured ones are none of ours
-	}
-	have, err := netlink.AddrList(link, family)
-	if err != nil {
-		return fmt.Errorf("listing the addresses of %s: %w", device, err)
-	}
-	for _, old := range have {
-		if old.IPNet.String() == keep.IPNet.String() {
-			continue
-		}
-		if err := netlink.AddrDel(link, &old); err != nil {
-			return fmt.Errorf("removing the address %s: %w", old.IPNet, err)
-		}
-	}
-	return nil
-}
-
-// addRoute adds r; the zero prefix is the default route.
-func (a address) addRoute(link netlink.Link, r route) error {
-	nl := &netlink.Route{LinkIndex: link.Attrs().Index}
-	if r.to.IsValid() {
-		nl.Dst = ipNet(r.to)
-	} else if !r.gateway.IsValid() {
-		return nil
-	}
-	if r.gateway.IsValid() && !r.gateway.IsUnspecified() {
-		nl.Gw = r.gateway.AsSlice()
-		if !a.prefix.Contains(r.gateway) {
-			nl.SetFlag(netlink.FLAG_ONLINK) // clouds give /32 addresses
-		}
-	} else {
-		nl.Scope = netlink.SCOPE_LINK
-	}
-	if err := netlink.RouteReplace(nl); err != nil {
-		return fmt.Errorf("adding the route by %s: %w", r.gateway, err)
-	}
-	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	return all
 }

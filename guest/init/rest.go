@@ -80,17 +80,18 @@ func (g *guest) status() api.Status {
 }
 
 // serveWait answers when the application has ended. PID 1 powers off only
-// after the answer is on its way.
+// after the host has the answer, which it shows by closing the connection.
 func (g *guest) serveWait(x *exchange) {
 	g.waiters.Add(1)
 	defer g.waiters.Done()
+	gone := x.gone()
 	select {
 	case <-g.state.exited:
-	case <-x.gone():
-		return
+		_, exit := g.state.get()
+		x.reply(exit)
+		<-gone
+	case <-gone:
 	}
-	_, exit := g.state.get()
-	x.reply(exit)
 }
 
 func (g *guest) serveStop(x *exchange) {
