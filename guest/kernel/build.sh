@@ -3,7 +3,7 @@
 #
 #   INIT=path/to/init guest/kernel/build.sh [OUTDIR]
 #
-# writes OUTDIR/guest-amd64 and OUTDIR/guest-amd64.json (default guest/build).
+# writes OUTDIR/guest-amd64, .json and .map (default OUTDIR: guest/build).
 # Other inputs, all from the environment:
 #   KERNEL_TREE    a kernel source tree, instead of the linux-source-6.12 package
 #   CONFIG_DIR     the fragments, instead of config/ beside this script
@@ -20,6 +20,8 @@ export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lib.sh
 . "$here/lib.sh"
+# shellcheck source=recipe.sh
+. "$here/recipe.sh"
 
 config_dir=${CONFIG_DIR:-$here/config}
 cache=${CAPSTAN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/capstan}
