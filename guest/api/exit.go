@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 )
 
 // Exit is how the application ended.
@@ -26,9 +27,14 @@ var exitPrefix = []byte("\ncapstan-exit: ")
 // FormatExit returns the report that PID 1 writes as the console's last
 // line: plain ASCII, which survives any hypervisor's console.
 func FormatExit(e Exit) []byte {
-	doc, err := json.Marshal(e)
-	if err != nil {
-		panic(err) // a struct of ints, bools and strings always marshals
+	// The common case without encoding/json, whose first use keeps a guest
+	// without acceleration busy for some 10 ms.
+	doc := []byte(`{"status":` + strconv.Itoa(e.Status) + `}`)
+	if e != (Exit{Status: e.Status}) {
+		var err error
+		if doc, err = json.Marshal(e); err != nil {
+			panic(err) // a struct of ints, bools and strings always marshals
+		}
 	}
 	return append(append(bytes.Clone(exitPrefix), doc...), '\n')
 }

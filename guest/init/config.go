@@ -54,10 +54,13 @@ func readBounded(path string) ([]byte, error) {
 // parseConfig decodes and checks a config. Zero bytes after the document, as
 // a partition has them, are not part of it.
 func parseConfig(doc []byte) (api.Config, error) {
-	var cfg api.Config
 	doc = bytes.TrimRight(doc, "\x00")
-	if err := json.Unmarshal(doc, &cfg); err != nil {
-		return cfg, fmt.Errorf("the instance config is not valid: %w", err)
+	cfg, ok := decodeConfig(doc)
+	if !ok {
+		cfg = api.Config{}
+		if err := json.Unmarshal(doc, &cfg); err != nil {
+			return cfg, fmt.Errorf("the instance config is not valid: %w", err)
+		}
 	}
 	if cfg.Version != api.Version {
 		return cfg, fmt.Errorf("the instance config has version %d, this guest knows version %d", cfg.Version, api.Version)

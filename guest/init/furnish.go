@@ -105,9 +105,14 @@ func (g *guest) mountFresh(name string, mode os.FileMode, memory bool) error {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return fmt.Errorf("making /%s: %w", name, err)
 	}
-	fits, err := seedFits(target)
-	if err != nil || !fits {
-		return err
+	inside, err := os.ReadDir(target)
+	if err != nil {
+		return fmt.Errorf("reading the image: %w", err)
+	}
+	if len(inside) > 0 {
+		if fits, err := seedFits(target); err != nil || !fits {
+			return err
+		}
 	}
 	fresh := "/fresh-" + name
 	unixMode := uint32(mode.Perm())
@@ -125,7 +130,7 @@ func (g *guest) mountFresh(name string, mode os.FileMode, memory bool) error {
 			err = unix.Chmod(fresh, unixMode)
 		}
 	}
-	if err == nil {
+	if err == nil && len(inside) > 0 {
 		err = seed(fresh, target)
 	}
 	if err != nil {
