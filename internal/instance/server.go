@@ -57,11 +57,13 @@ func (s *supervisor) serveStdin(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusConflict, ErrNotRunning)
 		return
 	}
-	if _, err := io.Copy(m.Console(), r.Body); err != nil {
+	n, err := io.Copy(m.Console(), r.Body)
+	total := s.sent(n)
+	if err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	if err := g.post(r.Context(), "/v1/stdin/close", struct{}{}); err != nil {
+	if err := g.post(r.Context(), "/v1/stdin/close", api.StdinCloseRequest{After: total}); err != nil {
 		refuse(w, http.StatusBadGateway, err)
 	}
 }

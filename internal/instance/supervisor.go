@@ -40,6 +40,7 @@ type supervisor struct {
 	state    State
 	machine  hypervisor.Machine
 	guest    *guest
+	input    int64         // bytes sent to the application since it started
 	stopping chan struct{} // closed when somebody asked for the end
 	killed   bool          // …at once
 }
@@ -219,13 +220,21 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 // begin makes a started machine the one that requests reach.
 func (s *supervisor) begin(m hypervisor.Machine, g *guest, state State) error {
 	s.mu.Lock()
-	s.machine, s.guest = m, g
+	s.machine, s.guest, s.input = m, g, 0
 	killed := s.killed
 	s.mu.Unlock()
 	if killed {
 		return errors.New("killed before it had started")
 	}
 	return s.set(state)
+}
+
+// sent counts n more bytes of input and returns how many there were so far.
+func (s *supervisor) sent(n int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.input += n
+	return s.input
 }
 
 func (s *supervisor) set(state State) error {
