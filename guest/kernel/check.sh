@@ -7,6 +7,7 @@ export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+trap 'echo "FAIL at line $LINENO" >&2' ERR
 # shellcheck source=lib.sh
 . "$here/lib.sh"
 # shellcheck source=recipe.sh
@@ -60,7 +61,8 @@ u32() { od -An -tu4 -j"$1" -N4 "$image" | tr -d ' '; }
 setup=$(od -An -tu1 -j497 -N1 "$image" | tr -d ' ')
 offset=$(((setup + 1) * 512 + $(u32 584)))
 # The payload ends with its uncompressed size, which is not part of the stream.
-tail -c +$((offset + 1)) "$image" | head -c $(($(u32 588) - 4)) | zstd -dqc >"$tmp/vmlinux"
+dd if="$image" bs=1M iflag=skip_bytes,count_bytes skip="$offset" count=$(($(u32 588) - 4)) status=none |
+	zstd -dqc >"$tmp/vmlinux"
 
 mkdir -p "$tmp/esp/EFI/BOOT" "$tmp/cpio/capstan"
 cp "$image" "$tmp/esp/EFI/BOOT/BOOTX64.EFI"
@@ -93,7 +95,7 @@ boot() {
 		fail "QEMU: status $? (124: no end within $limit s): $*"
 }
 expect() { grep -q -- "$1" "$tmp/serial" || fail "no '$1' on the console"; }
-disk() { echo "-drive if=none,id=$1,format=raw,readonly=on,file=$tmp/disk"; }
+disk() { echo "-drive if=none,id=$1,format=raw,snapshot=on,file=$tmp/disk"; }
 up() { sed -n 's/^check: up .* after/after/p' "$tmp/serial" | tr -d '\r'; }
 
 microvm=(-M "microvm,acpi=off,pit=off,pic=off,rtc=on" -m 128)
@@ -120,7 +122,7 @@ expect 'check: config={"check":1}'
 expect 'check: cpus=0-1'
 pass "q35, bzImage, 2 processors: $(up)"
 boot 180 "${q35[@]}" -m 256 -drive "if=pflash,format=raw,readonly=on,file=$ovmf" \
-	-drive "if=none,id=esp,format=raw,file=fat:$tmp/esp" -device virtio-blk-pci,drive=esp
+	-drive "if=none,id=esp,format=raw,readonly=on,file=fat:$tmp/esp" -device virtio-blk-pci,drive=esp
 expect "check: up"
 pass "q35, UEFI, removable-media path, no command line: $(up)"
 
