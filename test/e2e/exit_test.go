@@ -22,6 +22,7 @@ func TestExitStatuses(t *testing.T) {
 		says   string // on stderr, or as the reason
 	}{
 		{"0", nil, []string{"/probe", "exit", "0"}, 0, ""},
+		{"0 in 48M", []string{"-m", "48M"}, []string{"/probe", "exit", "0"}, 0, ""},
 		{"1", nil, []string{"/probe", "exit", "1"}, 1, ""},
 		{"42", nil, []string{"/probe", "exit", "42"}, 42, ""},
 		{"SIGSEGV", nil, []string{"/probe", "segv"}, 128 + 11, ""},
