@@ -73,8 +73,10 @@ func memcachedClient(t *testing.T, address string, within time.Duration) error {
 	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
-	const ask = "set greeting 7 0 5\r\nhello\r\nget greeting\r\ndelete greeting\r\nget greeting\r\nquit\r\n"
-	const want = "STORED\r\nVALUE greeting 7 5\r\nhello\r\nEND\r\nDELETED\r\nEND\r\n"
+	// A key of its own: what an earlier try had sent may arrive just now.
+	key := conn.LocalAddr().(*net.TCPAddr).Port
+	ask := fmt.Sprintf("set k%[1]d 7 0 5\r\nhello\r\nget k%[1]d\r\ndelete k%[1]d\r\nget k%[1]d\r\nquit\r\n", key)
+	want := fmt.Sprintf("STORED\r\nVALUE k%d 7 5\r\nhello\r\nEND\r\nDELETED\r\nEND\r\n", key)
 	if _, err := io.WriteString(conn, ask); err != nil {
 		return err
 	}
