@@ -23,7 +23,7 @@ import (
 )
 
 func newBuild(a *app) *cobra.Command {
-	var from, file, fromName string
+	var from, file string
 	cmd := &cobra.Command{
 		Use:   "build [flags] [NAME] [DIR]",
 		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
@@ -39,9 +39,9 @@ func newBuild(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&from, "from", "", "build from this program, directory or tar instead of a Capstanfile")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the Capstanfile (default: DIR/Capstanfile)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		dir := "."
+		name, dir := "", "."
 		if len(args) > 0 {
-			fromName = args[0]
+			name = args[0]
 		}
 		if len(args) == 2 {
 			dir = args[1]
@@ -50,10 +50,10 @@ func newBuild(a *app) *cobra.Command {
 			if len(args) == 2 || file != "" {
 				return usage(cmd, errors.New("--from takes the place of DIR and of the Capstanfile"))
 			}
-			entry, err := a.buildFrom(cmd, from, fromName)
+			entry, err := a.buildFrom(cmd, from, name)
 			return told(cmd, entry, err)
 		}
-		entry, err := a.buildFile(cmd, fromName, dir, file)
+		entry, err := a.buildFile(cmd, name, dir, file)
 		return told(cmd, entry, err)
 	}
 	return cmd
@@ -208,8 +208,7 @@ func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b
 		return b, release, fmt.Errorf("opening the base: %w", err)
 	}
 	path := filepath.Join(tmp, "root")
-	flatten := func(ctx context.Context, f *os.File) error { return image.Flatten(ctx, img, f) }
-	if err := store.Root(ctx, entry.Digest, path, flatten); err != nil {
+	if err := image.Root(ctx, store, img, path); err != nil {
 		os.RemoveAll(tmp)
 		return b, release, err
 	}

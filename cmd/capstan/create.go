@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"capstan/guest/api"
 	"capstan/internal/capstanfile"
 	"capstan/internal/hypervisor"
+	"capstan/internal/hypervisor/qemu"
 	"capstan/internal/image"
 	"capstan/internal/image/ext4"
 	"capstan/internal/instance"
@@ -39,7 +41,7 @@ const (
 
 // create makes an instance of an image, without starting it.
 func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref string, args []string) (*instance.Instance, error) {
-	store, err := repo.Open(a.settings.Root)
+	store, err := a.store()
 	if err != nil {
 		return nil, err
 	}
@@ -51,26 +53,25 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if err != nil {
 		return nil, err
 	}
-	if said.Arch != "" && said.Arch != "amd64" {
-		return nil, fmt.Errorf("%s is an image for %s, and the guest is for amd64", ref, said.Arch)
+	if said.Arch != "" && said.Arch != guestArch {
+		return nil, fmt.Errorf("%s is an image for %s, and the guest is for %s", ref, said.Arch, guestArch)
 	}
 	cfg, links, err := a.configure(cmd, f, ref, said, args)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Digest = entry.Digest.String()
-	return instance.Under(a.settings.Root).Create(cfg, func(dir string) error {
+	return a.instances().Create(cfg, func(dir string) error {
 		if err := linkShares(dir, links); err != nil {
 			return err
 		}
-		return fill(ctx, dir, store, img, entry.Digest, cfg.Machine.Guest.Root.Upper != "")
+		return fill(ctx, dir, store, img, cfg.Machine.Guest.Root.Upper != "")
 	})
 }
 
 // fill puts an instance's disks into its directory.
-func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, digest v1.Hash, upper bool) error {
-	flatten := func(ctx context.Context, root *os.File) error { return image.Flatten(ctx, img, root) }
-	if err := store.Root(ctx, digest, filepath.Join(dir, rootFile), flatten); err != nil {
+func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, upper bool) error {
+	if err := image.Root(ctx, store, img, filepath.Join(dir, rootFile)); err != nil {
 		return err
 	}
 	if !upper {
@@ -90,11 +91,11 @@ func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, dige
 // configure turns an image's wishes and the flags into an instance's config.
 func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.Config, args []string) (instance.Config, []link, error) {
 	bad := func(err error) (instance.Config, []link, error) { return instance.Config{}, nil, usage(cmd, err) }
-	if f.on != "" && f.on != "qemu" {
-		return bad(fmt.Errorf("--on %s: the platform this version runs on is qemu", f.on))
+	if f.on != "" && f.on != qemu.Name {
+		return bad(fmt.Errorf("--on %s: the platform this version runs on is %s", f.on, qemu.Name))
 	}
 	id := instance.NewID()
-	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Created: time.Now(), Platform: "qemu", Remove: f.remove}
+	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Created: time.Now(), Platform: qemu.Name, Remove: f.remove}
 	if cfg.Name == "" {
 		cfg.Name = defaultName(ref, id)
 	}
@@ -154,7 +155,7 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 		return api.Config{}, fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout)
 	}
 	return api.Config{
-		Version: api.Version, Args: said.Command(f.entrypoint, args), Env: said.Environ(env),
+		Version: api.Version, Args: said.Command(f.entrypoint, args), Env: slices.Concat(said.Env, env),
 		Workdir: workdir, User: firstOf(f.user, said.User),
 		TTY: f.tty, Stdin: f.stdin, StopSignal: said.StopSignal, StopTimeout: f.stopTimeout,
 		Root:    api.Root{Lower: []string{"serial:" + rootSerial}, ReadOnly: f.readOnly},

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -168,15 +167,4 @@ func newPrune(a *app) *cobra.Command {
 		return nil
 	}
 	return cmd
-}
-
-// imageView is an image as inspect shows it.
-type imageView struct {
-	Kind    string    `json:"kind"` // "image"
-	Name    string    `json:"name"`
-	Digest  string    `json:"digest"`
-	Size    int64     `json:"size"`
-	Created time.Time `json:"created,omitzero"`
-	Config  any       `json:"config"`
-	Layers  []string  `json:"layers"`
 }

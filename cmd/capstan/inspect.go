@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,17 @@ type instanceView struct {
 	Dir  string `json:"dir"`
 	instance.Config
 	State instance.State `json:"state"`
+}
+
+// imageView is an image as inspect shows it.
+type imageView struct {
+	Kind    string    `json:"kind"` // "image"
+	Name    string    `json:"name"`
+	Digest  string    `json:"digest"`
+	Size    int64     `json:"size"`
+	Created time.Time `json:"created,omitzero"`
+	Config  any       `json:"config"`
+	Layers  []string  `json:"layers"`
 }
 
 func newInspect(a *app) *cobra.Command {

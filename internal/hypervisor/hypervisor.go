@@ -118,7 +118,8 @@ func (p Port) String() string {
 type End struct {
 	// Cause is why the machine stopped.
 	Cause Cause
-	// Detail is one line for people: the hypervisor's last error message.
+	// Detail is one line for people: "kernel panic: " and the kernel's words
+	// where it panicked, else the hypervisor's last error message.
 	Detail string
 }
 

@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"capstan/internal/image/erofs"
+	"capstan/internal/repo"
 )
 
 // Names with a meaning in layers: OCI image specification, layer.md,
@@ -24,6 +25,16 @@ const (
 	whiteoutPrefix = ".wh."
 	opaqueMarker   = ".wh..wh..opq"
 )
+
+// Root puts the image's flattened root at dst, which must not exist, making it
+// where the store does not have it yet. See repo.Store.Root.
+func Root(ctx context.Context, store *repo.Store, img v1.Image, dst string) error {
+	digest, err := img.Digest()
+	if err != nil {
+		return fmt.Errorf("reading the image's digest: %w", err)
+	}
+	return store.Root(ctx, digest, dst, func(ctx context.Context, f *os.File) error { return Flatten(ctx, img, f) })
+}
 
 // Flatten writes the file system that an image's layers make, one upon the
 // other, to f as EROFS. Layers are streamed; f holds nothing but the root.

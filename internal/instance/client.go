@@ -11,11 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"capstan/guest/api"
 )
@@ -112,7 +109,7 @@ func (i *Instance) Kill(ctx context.Context) error {
 
 // gone waits until the supervisor has let go of the instance.
 func (i *Instance) gone(ctx context.Context) error {
-	held := flock.New(filepath.Join(i.Dir, lockFile), flock.SetFlag(os.O_RDONLY))
+	held := newLock(i.Dir, readOnly)
 	defer held.Close()
 	if ok, err := held.TryRLockContext(ctx, 5*time.Millisecond); !ok && !os.IsNotExist(err) {
 		return fmt.Errorf("waiting for the end of %s: %w", i.Config.Name, err)

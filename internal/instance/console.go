@@ -3,15 +3,20 @@ package instance
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sort"
 	"sync"
 	"time"
 
 	"capstan/guest/api"
 )
+
+// indexEntry is the size of an entry of the index in bytes.
+const indexEntry = 16
 
 // consoleLog is the application's output: the bytes in one file, and in a
 // second one, for each piece that arrived, when (nanoseconds since the epoch)
@@ -47,7 +52,7 @@ func (c *consoleLog) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var entry [16]byte
+	var entry [indexEntry]byte
 	binary.BigEndian.PutUint64(entry[:8], uint64(time.Now().UnixNano()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,16 +169,31 @@ func logError(err error) error {
 // OffsetSince returns where in the console's log the first piece stands that
 // arrived at t or later.
 func (i *Instance) OffsetSince(t time.Time) (int64, error) {
-	index, err := os.ReadFile(filepath.Join(i.Dir, indexFile))
+	index, err := os.Open(filepath.Join(i.Dir, indexFile))
 	if err != nil {
 		return 0, fmt.Errorf("reading the console's index: %w", err)
 	}
-	for ; len(index) >= 16; index = index[16:] {
-		if int64(binary.BigEndian.Uint64(index)) >= t.UnixNano() {
-			return int64(binary.BigEndian.Uint64(index[8:])), nil
-		}
+	defer index.Close()
+	info, err := index.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("reading the console's index: %w", err)
 	}
-	return i.ConsoleSize()
+	var failed error
+	entry := func(n int) (when, offset int64) {
+		var e [indexEntry]byte
+		if _, err := index.ReadAt(e[:], int64(n)*indexEntry); err != nil {
+			failed = fmt.Errorf("reading the console's index: %w", err)
+		}
+		return int64(binary.BigEndian.Uint64(e[:8])), int64(binary.BigEndian.Uint64(e[8:]))
+	}
+	count := int(info.Size() / indexEntry)
+	n := sort.Search(count, func(n int) bool { when, _ := entry(n); return when >= t.UnixNano() })
+	if n == count || failed != nil {
+		size, err := i.ConsoleSize()
+		return size, errors.Join(failed, err)
+	}
+	_, offset := entry(n)
+	return offset, failed
 }
 
 // OffsetTail returns where in the console's log its last n lines begin.

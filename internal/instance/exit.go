@@ -1,10 +1,6 @@
 package instance
 
 import (
-	"bytes"
-	"io"
-	"os"
-
 	"capstan/guest/api"
 	"capstan/internal/hypervisor"
 )
@@ -21,7 +17,7 @@ const (
 
 // classify tells how an instance ended from what its console's last line
 // said, if it said anything, and how the machine went.
-func classify(report api.Exit, reported bool, end hypervisor.End, kernelLog string) (Status, api.Exit, string) {
+func classify(report api.Exit, reported bool, end hypervisor.End) (Status, api.Exit, string) {
 	if reported {
 		return Exited, report, report.Reason
 	}
@@ -29,11 +25,11 @@ func classify(report api.Exit, reported bool, end hypervisor.End, kernelLog stri
 	case hypervisor.Killed:
 		return Exited, api.Exit{Status: ExitKilled, Signal: 9}, "killed"
 	case hypervisor.PoweredOff:
-		reason := panicMessage(kernelLog)
+		reason := end.Detail // a kernel's panic
 		if reason == "" {
-			return Dead, api.Exit{Status: ExitPanic}, "the guest reset without a report"
+			reason = "the guest reset without a report"
 		}
-		return Dead, api.Exit{Status: ExitPanic}, "kernel panic: " + reason
+		return Dead, api.Exit{Status: ExitPanic}, reason
 	default:
 		reason := "the hypervisor ended unexpectedly"
 		if end.Detail != "" {
@@ -41,30 +37,4 @@ func classify(report api.Exit, reported bool, end hypervisor.End, kernelLog stri
 		}
 		return Dead, api.Exit{Status: ExitLost}, reason
 	}
-}
-
-// panicMessage finds the panic's cause at the end of the kernel's log.
-func panicMessage(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	const window = 64 << 10
-	if info, err := f.Stat(); err == nil && info.Size() > window {
-		if _, err := f.Seek(-window, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	tail, err := io.ReadAll(io.LimitReader(f, window))
-	if err != nil {
-		return ""
-	}
-	marker := []byte("Kernel panic - not syncing: ")
-	at := bytes.LastIndex(tail, marker)
-	if at < 0 {
-		return ""
-	}
-	line, _, _ := bytes.Cut(tail[at+len(marker):], []byte("\n"))
-	return string(bytes.TrimSpace(line))
 }

@@ -234,16 +234,6 @@ func (s *Instances) List() ([]*Instance, error) {
 	return all, nil
 }
 
-// Digests are the images that instances were made from.
-func (s *Instances) Digests() (map[string]string, error) {
-	all, err := s.List()
-	used := make(map[string]string, len(all))
-	for _, i := range all {
-		used[i.Config.Digest] = i.Config.Name
-	}
-	return used, err
-}
-
 // Remove deletes an instance that is not running.
 func (i *Instance) Remove() error {
 	if i.State.Live() {
@@ -285,9 +275,17 @@ func sweep(dir string) {
 	}
 }
 
+func newLock(dir string, options ...flock.Option) *flock.Flock {
+	return flock.New(filepath.Join(dir, lockFile), options...)
+}
+
+// readOnly does not make the file where there is none: who only looks leaves
+// nothing behind.
+var readOnly = flock.SetFlag(os.O_RDONLY)
+
 // lock takes an instance's lock without waiting.
 func lock(dir string) (*flock.Flock, error) {
-	l := flock.New(filepath.Join(dir, lockFile))
+	l := newLock(dir)
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
@@ -300,7 +298,7 @@ func lock(dir string) (*flock.Flock, error) {
 
 // supervised reports whether a process holds the instance's lock.
 func supervised(dir string) bool {
-	l := flock.New(filepath.Join(dir, lockFile), flock.SetFlag(os.O_RDONLY))
+	l := newLock(dir, readOnly)
 	ok, err := l.TryRLock()
 	if err != nil {
 		return false

@@ -12,12 +12,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"capstan/guest/api"
 )
-
-func newLock(dir string) *flock.Flock { return flock.New(filepath.Join(dir, lockFile)) }
 
 // serve opens the supervisor's socket. Only this user reaches it: the
 // directory is closed to others.

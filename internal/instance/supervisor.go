@@ -207,7 +207,7 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	}
 	end := m.Wait()
 	state.Finished, state.PID, state.Ports = time.Now(), 0, nil
-	state.Status, state.Exit, state.Reason = classify(report, reported, end, spec.KernelLog)
+	state.Status, state.Exit, state.Reason = classify(report, reported, end)
 	if relayErr != nil {
 		state.Reason = relayErr.Error()
 	}

@@ -23,6 +23,7 @@ type script struct {
 	output  string
 	reports []*api.Exit // one a start, the last one for all that follow
 	fail    error
+	detail  string // of the machine's end
 
 	mu     sync.Mutex
 	starts int
@@ -41,7 +42,7 @@ func (d *script) Start(context.Context, *hypervisor.Spec) (hypervisor.Machine, e
 	d.mu.Unlock()
 	host, guest := net.Pipe()
 	control, far := net.Pipe()
-	m := &scripted{console: host, control: control, gone: make(chan struct{}), cause: hypervisor.PoweredOff}
+	m := &scripted{console: host, control: control, gone: make(chan struct{}), detail: d.detail, cause: hypervisor.PoweredOff}
 	far.Close() // a guest without the REST API
 	go func() {
 		io.WriteString(guest, d.output)
@@ -61,6 +62,7 @@ type scripted struct {
 	once             sync.Once
 	gone             chan struct{}
 	cause            hypervisor.Cause
+	detail           string
 }
 
 func (m *scripted) end(c hypervisor.Cause)          { m.once.Do(func() { m.cause = c; close(m.gone) }) }
@@ -71,7 +73,10 @@ func (m *scripted) Accel() (string, string)         { return "none", "" }
 func (m *scripted) PID() int                        { return 0 }
 func (m *scripted) Powerdown(context.Context) error { m.end(hypervisor.PoweredOff); return nil }
 func (m *scripted) Kill() error                     { m.end(hypervisor.Killed); return nil }
-func (m *scripted) Wait() hypervisor.End            { <-m.gone; return hypervisor.End{Cause: m.cause} }
+func (m *scripted) Wait() hypervisor.End {
+	<-m.gone
+	return hypervisor.End{Cause: m.cause, Detail: m.detail}
+}
 
 func create(t *testing.T, cfg Config) (*Instances, *Instance) {
 	t.Helper()
@@ -131,10 +136,7 @@ func TestEnds(t *testing.T) {
 
 func TestWithoutReport(t *testing.T) {
 	_, i := create(t, Config{Name: "one"})
-	os.WriteFile(i.KernelPath(), nil, 0o600)
-	_, done := start(t, i, &script{reports: []*api.Exit{nil}})
-	// The kernel's last words, then the reset.
-	os.WriteFile(i.KernelPath(), []byte("x\n[ 1.0] Kernel panic - not syncing: sysrq triggered crash\n[ 1.1] CPU: 0\n"), 0o600)
+	_, done := start(t, i, &script{reports: []*api.Exit{nil}, detail: "kernel panic: sysrq triggered crash"})
 	if err := i.Stop(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -57,13 +57,6 @@ type dir struct {
 	place dirPlace
 }
 
-func (n *node) mode() uint16 {
-	if n.dir != nil {
-		return n.dir.mode
-	}
-	return n.ino.mode
-}
-
 // cost is the memory that goes with the node.
 func (n *node) cost() int64 {
 	c := nodeCost + int64(len(n.name))

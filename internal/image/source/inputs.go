@@ -21,15 +21,11 @@ import (
 // mistakes are reported, as *capstanfile.Error where they have a line, joined
 // in the order of their lines.
 func FromCapstanfile(ctx context.Context, dir string, f *capstanfile.File, opts Options) (*Layer, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", dir, cause(err))
-	}
-	defer root.Close()
-	ignore, err := capstanfile.ReadIgnore(filepath.Join(dir, capstanfile.IgnoreName))
+	root, ignore, err := openDir(dir)
 	if err != nil {
 		return nil, err
 	}
+	defer root.Close()
 	b := &builder{
 		ctx: ctx, root: root, file: f, ignore: ignore, opts: opts,
 		tree: newTree(opts.Base),
@@ -56,15 +52,11 @@ func FromCapstanfile(ctx context.Context, dir string, f *capstanfile.File, opts 
 
 // FromDirectory plans a layer of all that a directory holds.
 func FromDirectory(ctx context.Context, dir string, opts Options) (*Layer, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", dir, cause(err))
-	}
-	defer root.Close()
-	ignore, err := capstanfile.ReadIgnore(filepath.Join(dir, capstanfile.IgnoreName))
+	root, ignore, err := openDir(dir)
 	if err != nil {
 		return nil, err
 	}
+	defer root.Close()
 	w := &walker{root: root, ignore: ignore, from: dir, opts: opts}
 	n, err := w.walk(ctx, ".", meta{mode: fs.ModeDir | 0o755})
 	if err != nil {
@@ -226,4 +218,18 @@ func (b *builder) directory(name, guest string, m meta, from string) error {
 		return err
 	}
 	return b.tree.put(guest, n)
+}
+
+// openDir opens a directory to build from, and reads what it ignores.
+func openDir(dir string) (*os.Root, *capstanfile.Ignore, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening %s: %w", dir, cause(err))
+	}
+	ignore, err := capstanfile.ReadIgnore(filepath.Join(dir, capstanfile.IgnoreName))
+	if err != nil {
+		root.Close()
+		return nil, nil, err
+	}
+	return root, ignore, nil
 }
