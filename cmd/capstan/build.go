@@ -208,7 +208,7 @@ func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b
 		return b, release, fmt.Errorf("opening the base: %w", err)
 	}
 	path := filepath.Join(tmp, "root")
-	if err := image.Root(ctx, store, img, path); err != nil {
+	if err := image.Root(ctx, store, img, entry.Digest, path); err != nil {
 		os.RemoveAll(tmp)
 		return b, release, err
 	}

@@ -65,13 +65,13 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 		if err := linkShares(dir, links); err != nil {
 			return err
 		}
-		return fill(ctx, dir, store, img, cfg.Machine.Guest.Root.Upper != "")
+		return fill(ctx, dir, store, img, entry.Digest, cfg.Machine.Guest.Root.Upper != "")
 	})
 }
 
 // fill puts an instance's disks into its directory.
-func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, upper bool) error {
-	if err := image.Root(ctx, store, img, filepath.Join(dir, rootFile)); err != nil {
+func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, digest v1.Hash, upper bool) error {
+	if err := image.Root(ctx, store, img, digest, filepath.Join(dir, rootFile)); err != nil {
 		return err
 	}
 	if !upper {

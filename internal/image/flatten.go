@@ -27,12 +27,9 @@ const (
 )
 
 // Root puts the image's flattened root at dst, which must not exist, making it
-// where the store does not have it yet. See repo.Store.Root.
-func Root(ctx context.Context, store *repo.Store, img v1.Image, dst string) error {
-	digest, err := img.Digest()
-	if err != nil {
-		return fmt.Errorf("reading the image's digest: %w", err)
-	}
+// where the store does not have it yet. The digest is the store's entry's: of
+// a multi-platform image it is the index's, not img's. See repo.Store.Root.
+func Root(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash, dst string) error {
 	return store.Root(ctx, digest, dst, func(ctx context.Context, f *os.File) error { return Flatten(ctx, img, f) })
 }
 
