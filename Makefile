@@ -43,7 +43,8 @@ lint:
 		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/capstan || exit 1; \
 	done; done
 
-bench: all apt-run apt-test
+bench: all apt-guest apt-run apt-test
+	$(GO) test -run '^$$' -bench Boot -benchtime 15x ./test/bench
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs
 
 apt-guest apt-run apt-test: apt-%:
