@@ -75,6 +75,7 @@ func newRoot() *cobra.Command {
 		},
 	}
 	root.PersistentFlags().String("root", "", "folder of images and instances (default $CAPSTAN_ROOT, else ~/.capstan)")
+	root.PersistentFlags().Bool("offline", false, "look nothing up outside: images come from the local store alone")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Instances:"},

@@ -62,6 +62,28 @@ func (s *Store) Image(ctx context.Context, ref string) (v1.Image, Entry, error) 
 	}
 }
 
+// Find returns the first of refs that the store has an image for, or "". A ref
+// is what Image takes.
+func (s *Store) Find(ctx context.Context, refs ...string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	idx, err := s.readIndex()
+	if err != nil {
+		return "", err
+	}
+	for _, ref := range refs {
+		_, _, err := s.find(idx, ref)
+		if err == nil {
+			return ref, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return "", err
+		}
+	}
+	return "", nil
+}
+
 // load reads what d refers to.
 func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
 	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType}

@@ -11,6 +11,15 @@ import (
 // DefaultTag is the tag of a name that has neither tag nor digest.
 const DefaultTag = "latest"
 
+// DockerHub is the registry whose images without a namespace are those of its
+// namespace library. It has other names, which ParseName turns into this one.
+const (
+	DockerHub      = "docker.io"
+	hubNamespace   = "library"
+	hubIndex       = "index.docker.io"
+	hubRegistryAPI = "registry-1.docker.io"
+)
+
 // maxRepository bounds registry, namespace and name together, in bytes, as
 // registries do.
 const maxRepository = 255
@@ -86,9 +95,6 @@ func parseName(s string) (n Name, reason, hint string) {
 	} else if !hasDigest {
 		n.Tag = DefaultTag
 	}
-	if len(rest) > maxRepository {
-		return n, fmt.Sprintf("is longer than %d characters", maxRepository), ""
-	}
 	parts := strings.Split(rest, "/")
 	if len(parts) > 1 && isHost(parts[0]) {
 		n.Registry, parts = strings.ToLower(parts[0]), parts[1:]
@@ -103,13 +109,53 @@ func parseName(s string) (n Name, reason, hint string) {
 	}
 	last := len(parts) - 1
 	n.Namespace, n.Name = strings.Join(parts[:last], "/"), parts[last]
+	if n = n.canonical(); len(n.Repository()) > maxRepository {
+		return n, fmt.Sprintf("is longer than %d characters", maxRepository), ""
+	}
 	return n, "", ""
+}
+
+// canonical writes a name at Docker Hub in the one way that the store has it.
+func (n Name) canonical() Name {
+	if n.Registry == hubIndex || n.Registry == hubRegistryAPI {
+		n.Registry = DockerHub
+	}
+	if n.Registry == DockerHub && n.Namespace == "" {
+		n.Namespace = hubNamespace
+	}
+	return n
+}
+
+// untagged returns the name with the default tag in the place of its own and
+// of its digest.
+func (n Name) untagged() Name {
+	n.Tag, n.Digest = DefaultTag, v1.Hash{}
+	return n
+}
+
+// At returns a short name as the registry has it; of "redis" at docker.io that
+// is docker.io/library/redis. A name with a registry stays as it is.
+func (n Name) At(registry string) Name {
+	if n.Registry == "" {
+		n.Registry = registry
+	}
+	return n.canonical()
 }
 
 // isHost tells a registry from a namespace, as container engines do: by a
 // dot, a port, or being localhost.
 func isHost(s string) bool {
 	return strings.ContainsAny(s, ".:[") || strings.EqualFold(s, "localhost")
+}
+
+// ParseHost reads a registry's host[:port], and returns it as names have it.
+// Its errors are *NameError.
+func ParseHost(s string) (string, error) {
+	host := strings.ToLower(s)
+	if !isHost(host) || !hostRE.MatchString(host) {
+		return "", &NameError{Name: clip(s), Reason: "is not a registry's host[:port]", hint: "a registry is a host, as in docker.io, registry.example.org or localhost:5000"}
+	}
+	return Name{Registry: host}.canonical().Registry, nil
 }
 
 // badComponent says what is wrong with one component of the repository in

@@ -26,6 +26,9 @@ func TestParseName(t *testing.T) {
 		"redis:7@" + someDigest:      "| |redis|7|" + someDigest,
 		"a--b/c__d/e.f_g":            "|a--b/c__d|e.f_g|latest|",
 		"x.y":                        "| |x.y|latest|",
+		"docker.io/redis:7":          "docker.io|library|redis|7|",
+		"Index.docker.io/a/b":        "docker.io|a|b|latest|",
+		"registry-1.docker.io/redis": "docker.io|library|redis|latest|",
 		"host.org/a/b@" + someDigest: "host.org|a|b||" + someDigest,
 	} {
 		n, err := ParseName(in)

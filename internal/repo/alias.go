@@ -1,0 +1,205 @@
+package repo
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+//go:embed aliases.yaml
+var builtinAliases []byte
+
+// maxAliases bounds an alias table, in bytes.
+const maxAliases = 1 << 20
+
+// Aliases maps names without a tag to what they stand for. The zero value has
+// none.
+type Aliases struct {
+	entries map[string]aliasEntry
+}
+
+// aliasEntry is what a name stands for, or why it stands for nothing.
+type aliasEntry struct {
+	target     string // "" where the image is gone
+	gone, hint string
+}
+
+// GoneError is an image of the past that nothing took the place of.
+type GoneError struct {
+	Name   string
+	Reason string
+	hint   string
+}
+
+func (e *GoneError) Error() string { return e.Name + " " + e.Reason }
+
+// Hint says what does instead.
+func (e *GoneError) Hint() string { return e.hint }
+
+// FileError is a mistake in a file that the user writes.
+type FileError struct {
+	File     string
+	Line     int
+	Key      string // may be empty
+	Problem  string
+	Expected string
+}
+
+func (e *FileError) Error() string {
+	key := e.Key
+	if key != "" {
+		key += ": "
+	}
+	return fmt.Sprintf("%s:%d: %s%s", e.File, e.Line, key, e.Problem)
+}
+
+// Hint shows what would have been right.
+func (e *FileError) Hint() string { return e.Expected }
+
+// LoadAliases returns the built-in table with the user's own, at path, laid
+// over it. There need not be a file at path. Mistakes are *FileError.
+func LoadAliases(path string) (Aliases, error) {
+	a := Aliases{entries: map[string]aliasEntry{}}
+	if err := a.add("aliases.yaml", builtinAliases); err != nil {
+		return Aliases{}, fmt.Errorf("the built-in table of aliases: %w", err)
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return Aliases{}, fmt.Errorf("reading the aliases: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxAliases+1))
+	if err != nil {
+		return Aliases{}, fmt.Errorf("reading the aliases: %w", err)
+	}
+	if len(data) > maxAliases {
+		return Aliases{}, &FileError{File: path, Line: 1, Problem: fmt.Sprintf("is larger than %d MiB", maxAliases>>20), Expected: aliasForm}
+	}
+	return a, a.add(path, data)
+}
+
+const (
+	aliasForm = "each line is NAME: IMAGE, as in cloudius/cassandra: docker.io/library/cassandra:4.1"
+	goneForm  = "an image's name, or gone: with the reason and try: with what does instead"
+)
+
+// add lays the table in data over a.
+func (a Aliases) add(file string, data []byte) error {
+	var doc yaml.Node
+	err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		line, problem := yamlProblem(err)
+		return &FileError{File: file, Line: line, Problem: problem, Expected: aliasForm}
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
+		return nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return &FileError{File: file, Line: root.Line, Problem: "is no table of names", Expected: aliasForm}
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, entry, err := parseAlias(file, root.Content[i], root.Content[i+1])
+		if err != nil {
+			return err
+		}
+		if seen[key] {
+			return &FileError{File: file, Line: root.Content[i].Line, Key: key, Problem: "is given twice", Expected: "one line for each name"}
+		}
+		seen[key], a.entries[key] = true, entry
+	}
+	return nil
+}
+
+// yamlProblem takes the YAML library's message apart.
+func yamlProblem(err error) (line int, problem string) {
+	text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "\n")
+	if _, serr := fmt.Sscanf(text, "line %d:", &line); serr == nil {
+		_, text, _ = strings.Cut(text, ": ")
+	}
+	return max(line, 1), "is not valid YAML: " + text
+}
+
+// parseAlias reads one line of a table.
+func parseAlias(file string, k, v *yaml.Node) (string, aliasEntry, error) {
+	bad := func(n *yaml.Node, problem, expected string) (string, aliasEntry, error) {
+		return "", aliasEntry{}, &FileError{File: file, Line: n.Line, Key: clip(k.Value), Problem: problem, Expected: expected}
+	}
+	name, err := ParseName(k.Value)
+	if err != nil || name != name.untagged() || strings.HasSuffix(k.Value, ":"+DefaultTag) {
+		return bad(k, "is no name without a tag", aliasForm)
+	}
+	if v.Kind == yaml.AliasNode {
+		v = v.Alias
+	}
+	switch v.Kind {
+	case yaml.ScalarNode:
+		if _, err := ParseName(v.Value); err != nil {
+			return bad(v, err.Error(), aliasForm)
+		}
+		return name.Repository(), aliasEntry{target: v.Value}, nil
+	case yaml.MappingNode:
+		var e aliasEntry
+		for i := 0; i+1 < len(v.Content); i += 2 {
+			switch word, text := v.Content[i], v.Content[i+1].Value; word.Value {
+			case "gone":
+				e.gone = text
+			case "try":
+				e.hint = text
+			default:
+				return bad(word, fmt.Sprintf("%q is unknown", clip(word.Value)), goneForm)
+			}
+		}
+		if e.gone != "" {
+			return name.Repository(), e, nil
+		}
+	}
+	return bad(v, "has neither an image nor a reason", goneForm)
+}
+
+// Lookup returns what n stands for. The tag or digest of n counts where it has
+// one that is not the default; else that of the table. ok is false for a name
+// that the table does not have; of an image that is gone the error is a
+// *GoneError.
+func (a Aliases) Lookup(n Name) (target Name, ok bool, err error) {
+	e, ok := a.entries[n.Repository()]
+	if !ok {
+		return Name{}, false, nil
+	}
+	if e.gone != "" {
+		return Name{}, true, &GoneError{Name: n.Repository(), Reason: e.gone, hint: e.hint}
+	}
+	if target, err = ParseName(e.target); err != nil {
+		return Name{}, true, err
+	}
+	if n != n.untagged() {
+		target.Tag, target.Digest = n.Tag, n.Digest
+	}
+	return target, true, nil
+}
+
+// Names returns the table's names, sorted, with what each stands for; "" for
+// an image that is gone.
+func (a Aliases) Names() (names, targets []string) {
+	names = slices.Sorted(maps.Keys(a.entries))
+	for _, name := range names {
+		targets = append(targets, a.entries[name].target)
+	}
+	return names, targets
+}
