@@ -1,0 +1,52 @@
+package registrytest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gofrs/flock"
+)
+
+// Binary builds the registry, unless it is built already, and returns its path.
+func Binary(t testing.TB) string { return build(t, "registry", ".") }
+
+// Crane builds go-containerregistry's client, which is another one than ours
+// on the same library, and returns its path.
+func Crane(t testing.TB) string {
+	return build(t, "crane", "github.com/google/go-containerregistry/cmd/crane")
+}
+
+// build builds a program of the module in test/registry. The go command knows
+// whether there is anything to do; it must not do it twice at once.
+func build(t testing.TB, name, pkg string) string {
+	t.Helper()
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatalf("finding the module: %v", err)
+	}
+	source := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test", "registry")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "capstan", "test")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock := flock.New(filepath.Join(dir, name+".lock"))
+	if err := lock.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	bin := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-o", bin, pkg)
+	cmd.Dir = source
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOOS=", "GOARCH=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", name, err, out)
+	}
+	return bin
+}
