@@ -107,9 +107,9 @@ type stagedLayer struct {
 	path string
 }
 
-func (l *stagedLayer) present() bool {
+func (l *stagedLayer) staged(root string) (string, bool) {
 	_, err := os.Stat(l.path)
-	return err == nil
+	return l.path, err == nil && l.store.root == root
 }
 
 func (l *stagedLayer) DiffID() (v1.Hash, error) { return l.desc.Digest, nil }

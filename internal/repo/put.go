@@ -26,7 +26,8 @@ type parts struct {
 // disk and verified. The image becomes visible as a whole or not at all, and
 // survives a crash of the host once Put has returned.
 //
-// Layers that a LayerWriter of this store made are moved, not copied.
+// Layers that a LayerWriter of this store made, or Load unpacked, are moved,
+// not copied.
 func (s *Store) Put(ctx context.Context, name Name, img v1.Image) (Entry, error) {
 	entry, err := s.put(ctx, name, img)
 	if err != nil {
@@ -73,6 +74,12 @@ func (s *Store) put(ctx context.Context, name Name, img v1.Image) (Entry, error)
 	}
 	p.entry.Name = entryName(v1.Descriptor{Annotations: map[string]string{refName: name.key()}})
 	return p.entry, nil
+}
+
+// movable is a layer that is a file in a stage.
+type movable interface {
+	// staged returns the file, if it is there and a store at root may take it.
+	staged(root string) (path string, ok bool)
 }
 
 // takeApart reads what of img is small and checks that it fits together.
@@ -130,8 +137,10 @@ func (s *Store) stagePart(ctx context.Context, st *stage, p *parts, b v1.Descrip
 	if err != nil {
 		return "", fmt.Errorf("reading layer %s: %w", b.Digest, err)
 	}
-	if l, ok := layer.(*stagedLayer); ok && l.store.root == s.root && l.present() {
-		return l.path, nil
+	if l, ok := layer.(movable); ok {
+		if path, ok := l.staged(s.root); ok {
+			return path, nil
+		}
 	}
 	r, err := layer.Compressed()
 	if err != nil {
