@@ -4,11 +4,11 @@ package image
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -26,6 +26,14 @@ const (
 	opaqueMarker   = ".wh..wh..opq"
 )
 
+// aufsDirs are directories that Docker left in layers while it used AUFS. They
+// are no part of the root, but hard links in their layer lead to the first.
+var aufsDirs = []string{".wh..wh.plnk", ".wh..wh.orph", ".wh..wh.aufs"}
+
+// overlayXattr begins the attributes by which overlayfs keeps its own state.
+// The guest's would act on them; no program in an overlay ever sees them.
+const overlayXattr = "SCHILY.xattr.trusted.overlay."
+
 // Root puts the image's flattened root at dst, which must not exist, making it
 // where the store does not have it yet. The digest is the store's entry's: of
 // a multi-platform image it is the index's, not img's. See repo.Store.Root.
@@ -35,14 +43,32 @@ func Root(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash, 
 
 // Flatten writes the file system that an image's layers make, one upon the
 // other, to f as EROFS. Layers are streamed; f holds nothing but the root.
+// What lies in a layer is verified by its reader against the layer's digest,
+// and here against the digest that the config has of it uncompressed.
+//
+// The tree is bounded by the defaults of [erofs.Options], a layer's stream by
+// maxLayer. An entry that would lie, or a hard link that leads, outside of the
+// root is refused; symbolic links are followed inside it.
 func Flatten(ctx context.Context, img v1.Image, f *os.File) error {
+	return flatten(ctx, img, f, erofs.Options{})
+}
+
+func flatten(ctx context.Context, img v1.Image, f *os.File, opts erofs.Options) error {
 	layers, err := img.Layers()
 	if err != nil {
 		return fmt.Errorf("reading the image's layers: %w", err)
 	}
-	w := erofs.Create(f, erofs.Options{})
-	for _, layer := range layers {
-		if err := flattenLayer(ctx, w, layer); err != nil {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return fmt.Errorf("reading the image's config: %w", err)
+	}
+	diffIDs := config.RootFS.DiffIDs
+	if len(diffIDs) != len(layers) {
+		return fmt.Errorf("the image has %d layers, and its config lists %d", len(layers), len(diffIDs))
+	}
+	w := erofs.Create(f, opts)
+	for i, layer := range layers {
+		if err := flattenLayer(ctx, w, layer, diffIDs[i]); err != nil {
 			digest, _ := layer.Digest()
 			return fmt.Errorf("flattening layer %s: %w", digest, err)
 		}
@@ -54,41 +80,48 @@ func Flatten(ctx context.Context, img v1.Image, f *os.File) error {
 	return f.Truncate(size)
 }
 
-func flattenLayer(ctx context.Context, w *erofs.Writer, layer v1.Layer) (err error) {
-	r, err := layer.Uncompressed()
+func flattenLayer(ctx context.Context, w *erofs.Writer, layer v1.Layer, diffID v1.Hash) (err error) {
+	r, err := openLayer(ctx, layer)
 	if err != nil {
 		return err
 	}
 	// Closing verifies the digest.
 	defer func() { err = errors.Join(err, r.Close()) }()
 	w.BeginLayer()
-	entries := tar.NewReader(bufio.NewReaderSize(r, 1<<20))
+	entries := tar.NewReader(r)
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		hdr, err := entries.Next()
 		if err == io.EOF {
-			_, err = io.Copy(io.Discard, r)
-			return err
+			break
 		}
-		if err != nil {
-			return err
+		// Insecure paths are refused or contained when they are added.
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return fmt.Errorf("reading the tar: %w", err)
 		}
-		if err := addEntry(w, hdr, entries); err != nil {
+		// A hole is read without r: only this sees the context's end.
+		if err := addEntry(w, hdr, &contextReader{ctx, entries}); err != nil {
 			return err
 		}
 	}
+	for _, name := range aufsDirs {
+		if err := w.Remove(name); err != nil {
+			return err
+		}
+	}
+	return r.verify(diffID)
 }
 
 func addEntry(w *erofs.Writer, hdr *tar.Header, content io.Reader) error {
-	dir, base := path.Split(path.Clean("/" + hdr.Name))
+	dir, base := path.Split(strings.TrimRight(hdr.Name, "/"))
+	hidden, isWhiteout := strings.CutPrefix(base, whiteoutPrefix)
 	switch {
 	case base == opaqueMarker:
 		return w.Opaque(dir)
-	case strings.HasPrefix(base, whiteoutPrefix):
-		return w.Whiteout(path.Join(dir, strings.TrimPrefix(base, whiteoutPrefix)))
-	default:
+	case !isWhiteout:
+		maps.DeleteFunc(hdr.PAXRecords, func(key, _ string) bool { return strings.HasPrefix(key, overlayXattr) })
 		return w.AddTarEntry(hdr, content)
+	case hidden == "" || hidden == "." || hidden == "..":
+		return fmt.Errorf("whiteout %.200q: %w", hdr.Name, erofs.ErrName)
 	}
+	return w.Whiteout(dir + hidden)
 }

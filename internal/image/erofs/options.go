@@ -27,7 +27,7 @@ type LimitError struct {
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("%s: more than %d", e.What, e.Limit)
+	return fmt.Sprintf("more than %d %s", e.Limit, e.What)
 }
 
 // Options are fixed when the image is started. The zero value is usable:

@@ -43,7 +43,7 @@ func FromTar(hdr *tar.Header) (*Entry, error) {
 	case tar.TypeDir:
 		mode |= fs.ModeDir
 	case tar.TypeSymlink:
-		mode |= fs.ModeSymlink
+		mode = fs.ModeSymlink | 0o777 // on Linux there is no other
 		e.Target = hdr.Linkname
 	case tar.TypeFifo:
 		mode |= fs.ModeNamedPipe
@@ -85,7 +85,7 @@ func (w *Writer) AddTarEntry(hdr *tar.Header, r io.Reader) error {
 	}
 	e, err := FromTar(hdr)
 	if err != nil {
-		return fmt.Errorf("adding %q: %w", hdr.Name, err)
+		return fmt.Errorf("adding %.200q: %w", hdr.Name, err)
 	}
 	return w.Add(e, r)
 }

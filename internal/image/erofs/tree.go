@@ -134,7 +134,11 @@ func (w *Writer) walk(parts []string, create bool) (*dir, error) {
 		case !create:
 			return nil, fs.ErrNotExist
 		default:
-			made, err := w.put(cur, name, &node{dir: &dir{mode: modeDir | 0o755}})
+			missing := &dir{mode: modeDir | 0o755}
+			if cur.mode&modeSetgid != 0 { // is inherited, with the group, as by mkdir
+				missing.mode, missing.gid = missing.mode|modeSetgid, cur.gid
+			}
+			made, err := w.put(cur, name, &node{dir: missing})
 			if err != nil {
 				return nil, err
 			}
@@ -253,11 +257,11 @@ func (w *Writer) Whiteout(name string) error {
 	}
 	parents, base, err := splitEntry(name)
 	if err != nil {
-		return fmt.Errorf("whiteout of %q: %w", name, err)
+		return fmt.Errorf("whiteout of %.200q: %w", name, err)
 	}
 	d, err := w.lookup(parents)
 	if err != nil {
-		return fmt.Errorf("whiteout of %q: %w", name, err)
+		return fmt.Errorf("whiteout of %.200q: %w", name, err)
 	}
 	if d != nil && d.children[base] != nil {
 		w.sweepNode(d, d.children[base])
@@ -273,11 +277,11 @@ func (w *Writer) Opaque(name string) error {
 	}
 	parts, err := splitName(name)
 	if err != nil {
-		return fmt.Errorf("opaque directory %q: %w", name, err)
+		return fmt.Errorf("opaque directory %.200q: %w", name, err)
 	}
 	d, err := w.lookup(parts)
 	if err != nil {
-		return fmt.Errorf("opaque directory %q: %w", name, err)
+		return fmt.Errorf("opaque directory %.200q: %w", name, err)
 	}
 	if d != nil {
 		w.sweep(d)
@@ -293,11 +297,11 @@ func (w *Writer) Remove(name string) error {
 	}
 	parents, base, err := splitEntry(name)
 	if err != nil {
-		return fmt.Errorf("removing %q: %w", name, err)
+		return fmt.Errorf("removing %.200q: %w", name, err)
 	}
 	d, err := w.lookup(parents)
 	if err != nil {
-		return fmt.Errorf("removing %q: %w", name, err)
+		return fmt.Errorf("removing %.200q: %w", name, err)
 	}
 	if d != nil {
 		w.drop(d, base)

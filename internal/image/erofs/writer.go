@@ -14,7 +14,8 @@ type Entry struct {
 	// Name is the path from the root, with or without a leading slash.
 	// Symbolic links in its directories are followed inside the image.
 	// Missing directories are made, with mode 0755, owner 0:0 and the time
-	// 1970. "", "." and "/" are the root, which can only be a directory.
+	// 1970; below a directory with setgid they have that and its group too.
+	// "", "." and "/" are the root, which can only be a directory.
 	Name string
 	// Mode has the permissions, setuid, setgid, sticky, and the type.
 	Mode     fs.FileMode
@@ -94,7 +95,7 @@ func (w *Writer) Add(e *Entry, content io.Reader) error {
 		return err
 	}
 	if err := w.add(e, content); err != nil {
-		return fmt.Errorf("adding %q: %w", e.Name, err)
+		return fmt.Errorf("adding %.200q: %w", e.Name, err)
 	}
 	return nil
 }
@@ -155,7 +156,7 @@ func (w *Writer) checkEntry(e *Entry) (mode uint16, err error) {
 		}
 	case modeSymlink:
 		if e.Target == "" || strings.IndexByte(e.Target, 0) >= 0 {
-			return 0, fmt.Errorf("symbolic link to %q: %w", e.Target, ErrEntry)
+			return 0, fmt.Errorf("symbolic link to %.200q: %w", e.Target, ErrEntry)
 		}
 		if len(e.Target) > maxTargetLen {
 			return 0, &LimitError{"bytes of a symbolic link's target", maxTargetLen}
@@ -218,7 +219,7 @@ func (w *Writer) Link(name, target string) error {
 		return err
 	}
 	if err := w.link(name, target); err != nil {
-		return fmt.Errorf("linking %q to %q: %w", name, target, err)
+		return fmt.Errorf("linking %.200q to %.200q: %w", name, target, err)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func (w *Writer) sortXattrs(attrs map[string][]byte) ([]xattr, error) {
 		value := attrs[name]
 		index, rest, ok := splitXattr(name)
 		if !ok || strings.ContainsRune(name, 0) {
-			return nil, fmt.Errorf("extended attribute %q: %w", name, ErrEntry)
+			return nil, fmt.Errorf("extended attribute %.200q: %w", name, ErrEntry)
 		}
 		if len(name) > maxNameLen {
 			return nil, &LimitError{"bytes of an extended attribute's name", maxNameLen}

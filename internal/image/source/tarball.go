@@ -12,8 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"capstan/internal/image/decompress"
 )
 
 // Bounds on a tar, against archives that are made to be endless.
@@ -23,7 +22,6 @@ const (
 	maxPath     = 4096    // PATH_MAX
 	maxElement  = 255     // NAME_MAX
 	maxTrailing = 64 << 20
-	maxWindow   = 128 << 20 // of zstd; what "zstd --ultra -22" needs
 )
 
 // tarball is a tar on the host.
@@ -55,11 +53,11 @@ func (t *tarball) write(ctx context.Context, w io.Writer, note func(string)) err
 		return fmt.Errorf("reading %s: %w", t.name, cause(err))
 	}
 	defer f.Close()
-	in, stop, err := decompress(bufio.NewReaderSize(&contextReader{ctx, f}, 256<<10))
+	in, err := decompress.NewReader(&contextReader{ctx, f})
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", t.name, err)
 	}
-	defer stop()
+	defer in.Close()
 	out := bufio.NewWriterSize(w, 256<<10)
 	c := &tarCopy{
 		in: &countReader{r: in}, out: tar.NewWriter(out), note: note,
@@ -79,30 +77,6 @@ func (t *tarball) write(ctx context.Context, w io.Writer, note func(string)) err
 		return err
 	}
 	return out.Flush()
-}
-
-// decompress returns what an archive holds, and a function to call when done.
-func decompress(r *bufio.Reader) (io.Reader, func(), error) {
-	start, err := r.Peek(512)
-	if err != nil && err != io.EOF {
-		return nil, nil, err
-	}
-	switch format(start) {
-	case "gzip":
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, func() {}, nil
-	case "zstd":
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, z.Close, nil
-	default:
-		return r, func() {}, nil
-	}
 }
 
 // countReader counts what is read through it.

@@ -106,6 +106,7 @@ func fromHeader(hdr *tar.Header, r io.Reader) (File, error) {
 	}
 	switch hdr.Typeflag {
 	case tar.TypeSymlink:
+		f.Mode = fs.ModeSymlink | 0o777 // on Linux there is no other
 		f.Target = hdr.Linkname
 	case tar.TypeChar, tar.TypeBlock:
 		f.Major, f.Minor = uint32(hdr.Devmajor), uint32(hdr.Devminor)
@@ -221,7 +222,7 @@ func (f *File) diff(g *File) string {
 		add("mode", f.Mode, g.Mode)
 	}
 	if f.UID != g.UID || f.GID != g.GID {
-		add("owner", [2]uint32{f.UID, f.GID}, [2]uint32{g.UID, g.GID})
+		add("owner", fmt.Sprint(f.UID, ":", f.GID), fmt.Sprint(g.UID, ":", g.GID))
 	}
 	if !f.ModTime.Equal(g.ModTime) {
 		add("time", f.ModTime, g.ModTime)
@@ -233,7 +234,7 @@ func (f *File) diff(g *File) string {
 		add("target", f.Target, g.Target)
 	}
 	if f.Major != g.Major || f.Minor != g.Minor {
-		add("device", [2]uint32{f.Major, f.Minor}, [2]uint32{g.Major, g.Minor})
+		add("device", fmt.Sprint(f.Major, ":", f.Minor), fmt.Sprint(g.Major, ":", g.Minor))
 	}
 	if !maps.Equal(f.Xattrs, g.Xattrs) {
 		add("attributes", f.Xattrs, g.Xattrs)

@@ -1,0 +1,4 @@
+package image
+
+// FlattenWith is Flatten with other bounds.
+var FlattenWith = flatten
