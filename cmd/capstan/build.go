@@ -29,9 +29,9 @@ func newBuild(a *app) *cobra.Command {
 		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
 		Long: "Build an image from the Capstanfile in DIR (default: this directory), or with\n" +
 			"--from straight from a program with the libraries it needs, from a directory or\n" +
-			"from a tar. NAME is the directory's, or the input's, where it is not given.",
+			"from a tar. NAME is the directory's, or the input's, where it is not given.\n\n" + keysHelp,
 		Example: "  capstan build\n  capstan build shop:1.2 ./shop\n  capstan build --from ./server\n  capstan build --from ./rootfs.tar app",
-		Args:    cobra.MaximumNArgs(2),
+		Args:    atMost(2, "a name and a directory"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
@@ -59,6 +59,27 @@ func newBuild(a *app) *cobra.Command {
 	return cmd
 }
 
+// keysHelp is Capstanfile.example in short.
+const keysHelp = `A Capstanfile is YAML. Something must say what to run: cmdline, or a base that
+brings a command. The arguments that capstan run has after the image replace
+the cmdline. The keys:
+
+  base     image to build upon                base: debian:12
+  cmdline  program and arguments, or a list   cmdline: /srv/app --port "80"
+  build    command for the host's shell       build: make
+  rootfs   directory copied to / (ROOTFS)     rootfs: tree
+  files    guest path: host path; & is the    files: {/bin/app: build/&}
+           guest path's last name
+  env      variables, a map or a list         env: {MODE: fast}
+  workdir  where the program starts           workdir: /srv
+  user     user or user:group                 user: www-data
+  expose   ports that it listens on           expose: [80, 53/udp]
+  volumes  directories with data to keep      volumes: [/data]
+  memory   what the machine gets              memory: 128M
+  cpus     how many CPUs                      cpus: 2
+  labels   what others may want to know       labels: {version: "1.2"}
+  arch     amd64 or arm64                     arch: amd64`
+
 // told prints what was built: the digest to standard output.
 func told(cmd *cobra.Command, entry repo.Entry, err error) error {
 	if err != nil {
@@ -83,8 +104,9 @@ func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.En
 	key := p.layer.Fingerprint(append(p.extra, []byte(p.recipe.Arch), []byte(version))...)
 	if digest, ok, err := store.BuildRecord(ctx, key); err == nil && ok {
 		if err := store.Tag(ctx, digest.String(), p.name); err == nil {
-			_, entry, err := store.Image(ctx, p.name.String())
-			return entry, err
+			if _, entry, err := store.Image(ctx, p.name.String()); err == nil {
+				return entry, nil // else it is damaged, and made anew
+			}
 		}
 	}
 	p.recipe.Layer = p.layer.WriteTar
@@ -97,10 +119,7 @@ func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.En
 
 // buildFrom makes an image straight from a program, a directory or a tar.
 func (a *app) buildFrom(cmd *cobra.Command, from, given string) (repo.Entry, error) {
-	if given == "" {
-		given = nameOf(from)
-	}
-	name, err := repo.ParseName(given)
+	name, err := nameFor(given, from)
 	if err != nil {
 		return repo.Entry{}, err
 	}
@@ -147,10 +166,7 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string) (repo.Entry
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	if given == "" {
-		given = nameOf(dir)
-	}
-	name, err := repo.ParseName(given)
+	name, err := nameFor(given, dir)
 	if err != nil {
 		return repo.Entry{}, err
 	}
@@ -258,13 +274,25 @@ func runBuild(cmd *cobra.Command, dir string, file *capstanfile.File) error {
 	c.Dir = dir
 	c.Stdout, c.Stderr = cmd.ErrOrStderr(), cmd.ErrOrStderr() // standard output has the result
 	if err := c.Run(); err != nil {
-		return file.Mistake(file.Line("build"), "build", fmt.Sprintf("the command %q ended with %v", file.Build, err))
+		return file.Mistake(file.Line("build"), "build", fmt.Sprintf("the command %q ended with %v", brief(file.Build, 60), err))
 	}
 	return nil
 }
 
 func notes(cmd *cobra.Command) func(string) {
 	return func(s string) { note(cmd, "%s", s) }
+}
+
+// nameFor is the name that was given, or else what path suggests.
+func nameFor(given, path string) (repo.Name, error) {
+	if given != "" {
+		return repo.ParseName(given)
+	}
+	name, err := repo.ParseName(nameOf(path))
+	if err != nil {
+		return name, &hinted{fmt.Errorf("the name of %s is none for an image", path), "give one: see capstan build --help"}
+	}
+	return name, nil
 }
 
 // nameOf makes an image's name of a path: its last element without an ending,

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +39,13 @@ const (
 
 	// minMemory is less than any guest boots in.
 	minMemory = 40 << 20
+)
+
+// What hosts and users may be called: RFC 1123, section 2.1, in the length
+// that Linux has for it (uts_namespace(7)); user[:group].
+var (
+	validHostname = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?$`)
+	validUser     = regexp.MustCompile(`^[^\s:]+(:[^\s:]+)?$`)
 )
 
 // create makes an instance of an image, without starting it.
@@ -99,6 +108,9 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 	if cfg.Name == "" {
 		cfg.Name = defaultName(ref, id)
 	}
+	if err := instance.CheckName(cfg.Name); err != nil {
+		return bad(err)
+	}
 	var err error
 	if cfg.Restart, err = parseRestart(f.restart); err != nil {
 		return bad(err)
@@ -121,7 +133,7 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 		return bad(err)
 	}
 	m.CPUs = firstOf(f.cpus, said.CPUs, a.settings.CPUs)
-	if m.CPUs < 1 {
+	if f.cpus < 1 && cmd.Flags().Changed("cpus") {
 		return bad(fmt.Errorf("-c %d: a machine needs a CPU", f.cpus))
 	}
 	m.Accel, m.Verbose = firstOf(f.accel, a.settings.Accel), f.verbose
@@ -133,11 +145,17 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 	if len(m.Guest.Args) == 0 {
 		return bad(fmt.Errorf("%s says no command: give one after the image's name", ref))
 	}
+	if f.hostname != "" && !validHostname.MatchString(f.hostname) {
+		return bad(fmt.Errorf("--hostname %q: expected letters, digits, hyphens and dots, 64 at most", f.hostname))
+	}
 	m.Guest.Hostname = firstOf(f.hostname, cfg.Name)
 	m.Guest.Mounts, m.Shares = shared.mounts, shared.shares
 	if !f.remove && !f.readOnly {
 		m.Disks = append(m.Disks, hypervisor.Disk{Path: upperFile, Serial: upperSerial})
 		m.Guest.Root.Upper = "serial:" + upperSerial
+	}
+	if err := hypervisor.Refuse(a.driver(), m); err != nil {
+		return bad(err)
 	}
 	return cfg, shared.links, nil
 }
@@ -150,6 +168,9 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 	workdir := firstOf(f.workdir, said.Workdir)
 	if workdir != "" && !path.IsAbs(workdir) {
 		return api.Config{}, fmt.Errorf("-w %s: the working directory must be an absolute path", workdir)
+	}
+	if f.user != "" && !validUser.MatchString(f.user) {
+		return api.Config{}, fmt.Errorf("-u %q: expected user or user:group, as names or numbers", f.user)
 	}
 	if f.stopTimeout < 0 {
 		return api.Config{}, fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout)
@@ -165,14 +186,21 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 
 func (a *app) memory(f *runFlags, said image.Config) (int64, error) {
 	if f.memory == "" {
-		return firstOf(said.Memory, a.settings.Memory), nil
+		m, who := said.Memory, "the image"
+		if m == 0 {
+			m, who = a.settings.Memory, "the setting memory"
+		}
+		if m < minMemory {
+			return 0, &hinted{fmt.Errorf("%s says %s of memory, and a guest needs %s at least", who, size(m), size(minMemory)), "-m " + size(minMemory)}
+		}
+		return m, nil
 	}
 	m, err := capstanfile.ParseMemory(f.memory)
 	if err != nil {
-		return 0, fmt.Errorf("-m %s: %w", f.memory, err)
+		return 0, &hinted{fmt.Errorf("-m %s: expected a size with its unit, up to what this host has", f.memory), "such as -m 512M or -m 1G"}
 	}
 	if m < minMemory {
-		return 0, fmt.Errorf("-m %s: a guest needs %s at least", f.memory, size(minMemory))
+		return 0, &hinted{fmt.Errorf("-m %s: a guest needs %s at least", f.memory, size(minMemory)), "-m " + size(minMemory)}
 	}
 	return m, nil
 }
@@ -231,9 +259,17 @@ func parseLabels(list []string) (map[string]string, error) {
 func parsePorts(list []string) ([]hypervisor.Port, error) {
 	var ports []hypervisor.Port
 	for _, s := range list {
+		if err := oldPlatform(s); err != nil {
+			return nil, err
+		}
 		p, err := parsePort(s)
 		if err != nil {
 			return nil, fmt.Errorf("-p %s: %w", s, err)
+		}
+		if p.HostPort != 0 && slices.ContainsFunc(ports, func(o hypervisor.Port) bool {
+			return o.Host == p.Host && o.HostPort == p.HostPort && o.Protocol == p.Protocol
+		}) {
+			return nil, fmt.Errorf("-p %s: the host's port %d is given twice", s, p.HostPort)
 		}
 		ports = append(ports, p)
 	}
@@ -251,6 +287,9 @@ func parsePort(s string) (hypervisor.Port, error) {
 	}
 	at := strings.LastIndexByte(s, ':')
 	if at < 0 {
+		if _, err := strconv.ParseUint(s, 10, 16); err != nil {
+			s = "8080"
+		}
 		return p, fmt.Errorf("expected HOST:GUEST, such as %s:%s, or 0:%s for any free port", s, s, s)
 	}
 	host, guest := s[:at], s[at+1:]
@@ -281,7 +320,7 @@ func environment(list, files []string) ([]string, error) {
 	for _, name := range files {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, fmt.Errorf("--env-file: %w", err)
+			return nil, fmt.Errorf("--env-file %s: %w", name, cause(err))
 		}
 		defer f.Close()
 		lines := bufio.NewScanner(f)
@@ -295,17 +334,32 @@ func environment(list, files []string) ([]string, error) {
 			}
 			env = appendEnv(env, line)
 		}
-		if err := lines.Err(); err != nil {
-			return nil, fmt.Errorf("--env-file %s: %w", name, err)
+		if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+			return nil, fmt.Errorf("--env-file %s: a line has more than %s", name, size(bufio.MaxScanTokenSize))
+		} else if err != nil {
+			return nil, fmt.Errorf("--env-file %s: %w", name, cause(err))
 		}
 	}
 	for _, kv := range list {
+		if !strings.Contains(kv, "=") && strings.ContainsAny(kv, "/ ") {
+			return nil, oldExecute(kv)
+		}
 		if kv == "" || kv[0] == '=' {
 			return nil, fmt.Errorf("-e %q: expected NAME=VALUE; the application's command is set by arguments, or by --entrypoint", kv)
 		}
 		env = appendEnv(env, kv)
 	}
 	return env, nil
+}
+
+// cause is what is below an error of the package os, whose own text repeats the
+// path.
+func cause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // appendEnv adds NAME=VALUE, or NAME with this process's value if it has one.

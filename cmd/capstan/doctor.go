@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -34,17 +36,7 @@ func newDoctor(a *app) *cobra.Command {
 		rows := []finding{a.checkQEMU(ctx), checkAccel(), a.checkGuest(), a.checkSpace()}
 		rows = append(rows, a.checkStore(ctx, deep)...)
 		rows = append(rows, a.checkInstances())
-		err := table[finding]{
-			header: []string{"CHECK", "OK", "DETAIL", "HOW TO MEND"},
-			cells: func(f finding) []string {
-				ok := "yes"
-				if !f.OK {
-					ok = "NO"
-				}
-				return []string{f.Check, ok, f.Detail, f.Remedy}
-			},
-		}.print(cmd, *format, rows)
-		if err != nil {
+		if err := printFindings(cmd, *format, rows); err != nil {
 			return err
 		}
 		for _, f := range rows {
@@ -57,12 +49,37 @@ func newDoctor(a *app) *cobra.Command {
 	return cmd
 }
 
+// printFindings writes each remedy on a line of its own, below what it is for:
+// beside it, no terminal is wide enough.
+func printFindings(cmd *cobra.Command, format string, rows []finding) error {
+	t := table[[]string]{cells: func(cells []string) []string { return cells }}
+	if format != "table" {
+		return table[finding]{}.print(cmd, format, rows)
+	}
+	var lines [][]string
+	for _, f := range rows {
+		mark := "ok"
+		if !f.OK {
+			mark = "WRONG"
+		}
+		lines = append(lines, []string{mark, f.Check, f.Detail})
+		if f.Remedy != "" {
+			lines = append(lines, []string{"", "", "try: " + f.Remedy})
+		}
+	}
+	return t.align(cmd.OutOrStdout(), lines)
+}
+
 func wrong(check string, err error) finding {
-	return finding{Check: check, Detail: err.Error(), Remedy: hintFor(err)}
+	remedy := hintFor(err)
+	if remedy == "" && errors.Is(err, fs.ErrPermission) {
+		remedy = rootHint + "; or have the owner of this one give it to this user"
+	}
+	return finding{Check: check, Detail: message(err), Remedy: remedy}
 }
 
 func (a *app) checkQEMU(ctx context.Context) finding {
-	d := qemu.New(qemu.Options{Path: a.settings.QEMU})
+	d := a.driver()
 	if err := d.Check(ctx); err != nil {
 		return wrong("qemu", err)
 	}
@@ -123,7 +140,7 @@ func (a *app) checkStore(ctx context.Context, deep bool) []finding {
 		if err != nil {
 			return []finding{wrong("store", err)}
 		}
-		out = append(out, finding{Check: "store", OK: true, Detail: fmt.Sprintf("%d images", len(names))})
+		out = append(out, finding{Check: "store", OK: true, Detail: fmt.Sprintf("images: %d", len(names))})
 	}
 	return out
 }
@@ -139,5 +156,5 @@ func (a *app) checkInstances() finding {
 			running++
 		}
 	}
-	return finding{Check: "instances", OK: true, Detail: fmt.Sprintf("%d, %d of them running", len(list), running)}
+	return finding{Check: "instances", OK: true, Detail: fmt.Sprintf("instances: %d, running: %d", len(list), running)}
 }

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"capstan/internal/hypervisor"
 	"capstan/internal/instance"
+	"capstan/internal/repo"
 )
 
 // Exit statuses, as docs/exit-status.md lists them.
@@ -36,7 +39,14 @@ func usage(cmd *cobra.Command, err error) error { return &usageError{cmd, err} }
 
 func (e *usageError) Error() string { return e.err.Error() }
 
-func (e *usageError) Hint() string { return "see " + e.cmd.CommandPath() + " --help" }
+// Hint is the cause's, where it knows one.
+func (e *usageError) Hint() string {
+	var own interface{ Hint() string }
+	if errors.As(e.err, &own) {
+		return own.Hint()
+	}
+	return "see " + e.cmd.CommandPath() + " --help"
+}
 
 // hinted is an error that knows the way out.
 type hinted struct {
@@ -61,12 +71,20 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	for _, line := range strings.Split(message(err), "\n") {
 		fmt.Fprintf(w, "capstan: %s\n", line)
 	}
-	if hint := hintFor(err); hint != "" {
+	hint := hintFor(err)
+	word, unknown := unknownCommand(err)
+	if unknown {
+		hint = firstOf(oldWords[word], "see capstan --help")
+	}
+	if hint == "" {
+		hint = systemHint(cmd, err)
+	}
+	if hint != "" {
 		fmt.Fprintf(w, "  try: %s\n", hint)
 	}
 	var wrongUse *usageError
 	switch {
-	case errors.As(err, &wrongUse), strings.HasPrefix(err.Error(), "unknown command"):
+	case unknown, errors.As(err, &wrongUse):
 		return exitUsage
 	case runsApplication(cmd):
 		return exitFailure
@@ -75,8 +93,44 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	}
 }
 
-// message puts cobra's list of similar commands on the error's own line.
+// unknownCommand tells cobra's error of an unknown command, and its word.
+func unknownCommand(err error) (word string, ok bool) {
+	_, scanErr := fmt.Sscanf(err.Error(), "unknown command %q", &word)
+	return word, scanErr == nil
+}
+
+// systemHint is the way out where the system refuses something.
+func systemHint(cmd *cobra.Command, err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		set, settingsErr := loadSettings(cmd.Root().PersistentFlags())
+		var path *fs.PathError
+		if settingsErr == nil && errors.As(err, &path) && strings.HasPrefix(path.Path, set.Root) {
+			return rootHint + "; or have the owner of " + set.Root + " give it to this user"
+		}
+		return "have its owner or root let this user: chmod, chown"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return "check the name: it is one as seen from this directory"
+	case errors.Is(err, syscall.EISDIR):
+		return "the name of a file: move the directory away, or name another"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "fetch or make the file again: it ends too early"
+	}
+	return ""
+}
+
+// message is one sentence. What is wrong with the store says itself what that
+// is of; on the way to it there are names of files that are gone by now.
+// Cobra's list of similar commands comes on the error's own line.
 func message(err error) string {
+	var corrupt *repo.CorruptError
+	var full *repo.FullError
+	switch {
+	case errors.As(err, &corrupt):
+		return corrupt.Error()
+	case errors.As(err, &full):
+		return full.Error()
+	}
 	text, similar, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
 	if ok {
 		text += " (did you mean " + strings.Join(strings.Fields(similar), " or ") + "?)"

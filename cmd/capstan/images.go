@@ -57,7 +57,7 @@ func newImages(a *app) *cobra.Command {
 					name = "<none>"
 				}
 				if e.Problem != "" {
-					return []string{name, e.Digest.Hex[:12], "", "", e.Problem}
+					return []string{name, e.Digest.Hex[:12], "-", "-", "damaged: see capstan doctor"}
 				}
 				return []string{name, e.Digest.Hex[:12], e.Architecture, ago(e.Created), size(e.Size)}
 			},

@@ -34,6 +34,7 @@ type imageView struct {
 func newInspect(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "inspect NAME...",
+		Aliases:           []string{"info"},
 		Short:             "Show all that is known of instances or images, as JSON",
 		Example:           "  capstan inspect cache\n  capstan inspect --format '{{.State.Status}}' cache",
 		Args:              atLeast(1, "the name of an instance or an image"),

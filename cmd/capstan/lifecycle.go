@@ -11,10 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capstan/internal/hypervisor/qemu"
 	"capstan/internal/instance"
 )
 
 func (a *app) instances() *instance.Instances { return instance.Under(a.settings.Root) }
+
+func (a *app) driver() *qemu.Driver { return qemu.New(qemu.Options{Path: a.settings.QEMU}) }
 
 // onInstances makes a command that does the same to each instance named, and
 // prints the names of those it was done to.

@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 	}
 	root.PersistentFlags().String("root", "", "folder of images and instances (default $CAPSTAN_ROOT, else ~/.capstan)")
 	root.PersistentFlags().Bool("offline", false, "look nothing up outside: images come from the local store alone")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Instances:"},
 		&cobra.Group{ID: "image", Title: "Images:"},
@@ -91,9 +91,45 @@ func newRoot() *cobra.Command {
 	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
 	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newPrune(a))
 	add("more", newInspect(a), newDoctor(a), newVersion(a))
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // so that other shells are an error
+	}
 	return root
+}
+
+// newHelp is cobra's command, but that an unknown word is an error.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Show what a command does",
+		Example: "  capstan help run",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return usage(cmd, fmt.Errorf("%s has no command %q", about.CommandPath(), rest[0]))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if about, _, err := cmd.Root().Find(args); err == nil {
+				for _, c := range about.Commands() {
+					if c.IsAvailableCommand() {
+						names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // execute runs a command line and returns the exit status.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,15 +37,37 @@ func (t table[T]) print(cmd *cobra.Command, format string, rows []T) error {
 		}
 		return printJSON(w, rows)
 	case "table":
-		tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(tab, strings.Join(t.header, "\t"))
-		for _, row := range rows {
-			fmt.Fprintln(tab, strings.Join(t.cells(row), "\t"))
-		}
-		return tab.Flush()
+		return t.align(w, rows)
 	default:
 		return printTemplate(cmd, format, rows)
 	}
+}
+
+// align writes rows in columns, without blanks at the ends of lines.
+func (t table[T]) align(w io.Writer, rows []T) error {
+	var text bytes.Buffer
+	tab := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	if len(t.header) > 0 {
+		fmt.Fprintln(tab, strings.Join(t.header, "\t"))
+	}
+	for _, row := range rows {
+		fmt.Fprintln(tab, strings.Join(t.cells(row), "\t"))
+	}
+	tab.Flush() // to memory
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// brief shortens a text to what fits into a column.
+func brief(s string, most int) string {
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -57,13 +80,18 @@ func printTemplate[T any](cmd *cobra.Command, format string, rows []T) error {
 	if !strings.Contains(format, "{{") {
 		return usage(cmd, fmt.Errorf("--format %s: expected table, json or a Go template", format))
 	}
+	wrong := func(err error) error {
+		text := err.Error() // "template: …: executing … at …: can't evaluate field Nope in type …"
+		text, _, _ = strings.Cut(text[strings.LastIndex(text, ": ")+2:], " in type ")
+		return usage(cmd, &hinted{fmt.Errorf("--format %s: %s", format, text), "--format json shows what there is; a field is {{.Name}}"})
+	}
 	t, err := template.New("--format").Funcs(template.FuncMap{"json": toJSON}).Parse(format)
 	if err != nil {
-		return usage(cmd, err)
+		return wrong(err)
 	}
 	for _, row := range rows {
 		if err := t.Execute(cmd.OutOrStdout(), row); err != nil {
-			return usage(cmd, err)
+			return wrong(err)
 		}
 		fmt.Fprintln(cmd.OutOrStdout())
 	}
@@ -110,7 +138,7 @@ func span(d time.Duration) string {
 	return "less than a second"
 }
 
-// atLeast, exactly and none check how many arguments there are.
+// atLeast, exactly, atMost and none check how many arguments there are.
 func atLeast(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {
@@ -124,6 +152,15 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
 			return usage(cmd, fmt.Errorf("%s needs %s", cmd.CommandPath(), what))
+		}
+		return nil
+	}
+}
+
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage(cmd, fmt.Errorf("%s takes %s, and no %q", cmd.CommandPath(), what, args[n]))
 		}
 		return nil
 	}

@@ -30,7 +30,7 @@ func newPs(a *app) *cobra.Command {
 	var all, quiet bool
 	cmd := &cobra.Command{
 		Use:     "ps",
-		Aliases: []string{"instances", "list"},
+		Aliases: []string{"instances", "I", "list"},
 		Short:   "List instances",
 		Example: "  capstan ps\n  capstan ps -a --format json\n  capstan ps --format '{{.Name}} {{.Status}}'",
 		Args:    none,
@@ -75,6 +75,9 @@ func psRowOf(i *instance.Instance) psRow {
 	return r
 }
 
+// reasonWidth is how much of a reason ps shows; inspect shows all.
+const reasonWidth = 40
+
 func (r psRow) summary() string {
 	switch r.Status {
 	case instance.Running:
@@ -82,11 +85,11 @@ func (r psRow) summary() string {
 	case instance.Exited:
 		s := fmt.Sprintf("exited (%d) %s", r.ExitCode, ago(r.Finished))
 		if r.Reason != "" {
-			s += ": " + r.Reason
+			s += ": " + brief(r.Reason, reasonWidth)
 		}
 		return s
 	case instance.Dead:
-		return "dead: " + r.Reason
+		return "dead: " + brief(r.Reason, reasonWidth)
 	default:
 		return string(r.Status)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"capstan/internal/image/erofs"
 	"capstan/internal/instance"
 )
 
@@ -107,11 +109,35 @@ func (e *startError) Error() string { return e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
 
 func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Started, error) {
+	if err := checkRoot(inst); err != nil {
+		return nil, err
+	}
 	started, err := inst.Start(cmd.Context())
 	if err != nil {
 		return nil, &startError{fmt.Errorf("starting %s: %w", inst.Config.Name, err)}
 	}
 	return started, nil
+}
+
+// checkRoot looks whether the instance's root is a file system at all: the
+// guest could say no more than that it cannot mount it.
+func checkRoot(inst *instance.Instance) error {
+	f, err := os.Open(filepath.Join(inst.Dir, rootFile))
+	if err == nil {
+		defer f.Close()
+		_, err = erofs.Open(f)
+	}
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("it is missing")
+	}
+	image, name := inst.Config.Image, inst.Config.Name
+	return &hinted{
+		fmt.Errorf("the root file system of %s is damaged: %w", name, err),
+		fmt.Sprintf("capstan rm %s; capstan rmi -f %s; then build or pull %s and run it again", name, image, image),
+	}
 }
 
 // tellStart says in one line each what a user has to know of a machine.

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -34,8 +34,9 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	v.SetEnvPrefix("CAPSTAN")
 	v.AutomaticEnv()
 	v.SetDefault("memory", "512M")
-	v.SetDefault("cpus", 1)
-	v.SetDefault("offline", false)
+	v.SetDefault("cpus", "1")
+	v.SetDefault("offline", "false")
+	v.SetDefault("disable_kvm", "false")
 	if flags != nil {
 		v.BindPFlag("root", flags.Lookup("root"))
 		v.BindPFlag("offline", flags.Lookup("offline"))
@@ -44,38 +45,39 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	path := filepath.Join(root, "config.yaml")
-	data, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return settings{}, fmt.Errorf("reading the configuration: %w", err)
-	}
-	v.SetConfigType("yaml")
-	if err := v.ReadConfig(bytes.NewReader(data)); err != nil {
-		return settings{}, fmt.Errorf("reading %s: %w", path, err)
-	}
-	registries, err := registriesOf(v, path, data)
+	config, err := readConfig(filepath.Join(root, "config.yaml"))
 	if err != nil {
 		return settings{}, err
 	}
-	memory, err := capstanfile.ParseMemory(v.GetString("memory"))
-	if err != nil {
-		return settings{}, fmt.Errorf("reading the setting memory: %w", err)
+	v.SetConfigType("yaml")
+	if err := v.ReadConfig(bytes.NewReader(config.data)); err != nil {
+		return settings{}, fmt.Errorf("reading %s: %w", config.path, err)
 	}
-	s := settings{
-		Root: root, QEMU: v.GetString("qemu_path"), Accel: v.GetString("accel"), Memory: memory, CPUs: v.GetInt("cpus"),
-		Registries: registries,
+	s := settings{Root: root, QEMU: v.GetString("qemu_path"), Accel: v.GetString("accel")}
+	wrong := func(key, problem string) (settings, error) { return settings{}, config.wrongSetting(v, key, problem) }
+	if s.Registries, err = registriesOf(v, config.path, config.data); err != nil {
+		return settings{}, err
+	}
+	if s.Memory, err = capstanfile.ParseMemory(v.GetString("memory")); err != nil {
+		return wrong("memory", fmt.Sprintf("%q is no size with its unit", v.GetString("memory")))
+	}
+	if s.CPUs, err = strconv.Atoi(v.GetString("cpus")); err != nil || s.CPUs < 1 {
+		return wrong("cpus", fmt.Sprintf("%q is no number of CPUs", v.GetString("cpus")))
 	}
 	if s.Offline, err = strconv.ParseBool(v.GetString("offline")); err != nil {
-		return settings{}, fmt.Errorf("the setting offline is %q, and must be true or false", v.GetString("offline"))
+		return wrong("offline", fmt.Sprintf("%q is neither true nor false", v.GetString("offline")))
 	}
-	if v.GetBool("disable_kvm") && s.Accel == "" { // old Capstan's name for it
+	noKVM, err := strconv.ParseBool(v.GetString("disable_kvm"))
+	if err != nil {
+		return wrong("disable_kvm", fmt.Sprintf("%q is neither true nor false", v.GetString("disable_kvm")))
+	}
+	if noKVM && s.Accel == "" { // old Capstan's name for it
 		s.Accel = "tcg"
-	}
-	if s.CPUs < 1 {
-		return settings{}, fmt.Errorf("the setting cpus is %q, and must be 1 or more", v.GetString("cpus"))
 	}
 	return s, nil
 }
+
+const rootHint = "another folder, with --root or CAPSTAN_ROOT"
 
 func rootFolder(given string) (string, error) {
 	if given == "" {
@@ -88,6 +90,10 @@ func rootFolder(given string) (string, error) {
 	root, err := filepath.Abs(given)
 	if err != nil {
 		return "", fmt.Errorf("finding the capstan root: %w", err)
+	}
+	// One that is not there yet is made by the first command that writes.
+	if info, err := os.Stat(root); errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsDir() {
+		return "", &hinted{fmt.Errorf("%s is not a folder", root), rootHint}
 	}
 	return root, nil
 }

@@ -79,7 +79,7 @@ func TestRegistrySettingMistakes(t *testing.T) {
 			t.Errorf("%q: %v; want %q", config, err, want)
 		}
 	}
-	if _, err := settingsOf(t, "offline: maybe\n"); err == nil || !strings.Contains(err.Error(), `offline is "maybe"`) {
+	if _, err := settingsOf(t, "offline: maybe\n"); err == nil || !strings.Contains(err.Error(), `offline: "maybe"`) {
 		t.Errorf("offline: maybe: %v", err)
 	}
 	t.Setenv("CAPSTAN_REGISTRIES", "docker.io,docker")

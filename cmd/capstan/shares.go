@@ -40,7 +40,7 @@ func parseShares(list []string) (shared, error) {
 		}
 		info, err := os.Stat(host)
 		if err != nil {
-			return all, fmt.Errorf("-v %s: %w", s, err)
+			return all, fmt.Errorf("-v %s: sharing %s: %w", s, host, cause(err))
 		}
 		mount := api.Mount{Type: "9p", Source: fmt.Sprintf("share%d", n), Target: target, ReadOnly: readOnly}
 		switch {
@@ -64,7 +64,7 @@ func splitShare(s string) (host, target string, readOnly bool, err error) {
 	}
 	at := strings.LastIndexByte(rest, ':')
 	if at <= 0 {
-		return "", "", false, errors.New("expected HOST:GUEST[:ro]")
+		return "", "", false, &hinted{errors.New("expected HOST:GUEST[:ro]"), "-v ./DIR:/PATH shares a directory; --verbose says more"}
 	}
 	host, target = rest[:at], rest[at+1:]
 	if !path.IsAbs(target) || path.Clean(target) == "/" {

@@ -3,6 +3,7 @@ package capstanfile
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -19,6 +20,8 @@ type Error struct {
 	Problem    string // what is wrong
 	Expected   string // what would have been right; may be empty
 	Suggestion string // a word that was probably meant; may be empty
+
+	acted bool // it showed when the file was acted upon
 }
 
 // Error returns the mistake on one line:
@@ -45,6 +48,17 @@ func (e *Error) Error() string {
 		b.WriteString(" (" + strings.Join(hints, "; ") + ")")
 	}
 	return b.String()
+}
+
+// Hint is the way out.
+func (e *Error) Hint() string {
+	if filepath.Base(e.File) == IgnoreName {
+		return "one pattern a line, such as /build or /**/*.o"
+	}
+	if e.acted {
+		return "mend that line, or what it names"
+	}
+	return "capstan build --help explains the keys"
 }
 
 // join returns the mistakes in the order of their lines as one error, or nil.

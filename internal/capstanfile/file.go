@@ -63,7 +63,7 @@ func (f *File) Line(key string) int { return f.lines[key] }
 // Mistake returns an error at a line of the file, for what only shows when
 // the file is acted upon, as an absent source does. Line 0 is no line.
 func (f *File) Mistake(line int, key, problem string) *Error {
-	return &Error{File: f.Name, Line: line, Key: key, Problem: problem}
+	return &Error{File: f.Name, Line: line, Key: key, Problem: problem, acted: true}
 }
 
 // PortRange is one or more consecutive ports of one protocol.

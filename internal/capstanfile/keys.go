@@ -54,7 +54,7 @@ func (p *parser) keys(root *yaml.Node) {
 		default:
 			better := otherNames()[strings.ToLower(e.key)]
 			if better == "" {
-				better = suggest(e.key, names)
+				better = Suggest(e.key, names)
 			}
 			expected := ""
 			if better == "" {
@@ -94,9 +94,11 @@ func (p *parser) cmdline(n *yaml.Node) {
 		p.file.Cmdline = words
 	} else {
 		for _, item := range p.list(n, "cmdline", expected) {
-			if s, ok := p.scalar(item, "cmdline", "a word"); ok {
-				p.file.Cmdline = append(p.file.Cmdline, s)
+			s, ok := p.scalar(item, "cmdline", "a word")
+			if !ok {
+				return
 			}
+			p.file.Cmdline = append(p.file.Cmdline, s)
 		}
 	}
 	if len(p.file.Cmdline) == 0 || p.file.Cmdline[0] == "" {
@@ -312,7 +314,7 @@ func (p *parser) arch(n *yaml.Node) {
 	if s != "amd64" && s != "arm64" {
 		better := other[strings.ToLower(s)]
 		if better == "" {
-			better = suggest(s, []string{"amd64", "arm64"})
+			better = Suggest(s, []string{"amd64", "arm64"})
 		}
 		p.wrong(n, "arch", "found "+clip(s), expected, better)
 	}

@@ -220,7 +220,7 @@ func (p *parser) notPlain(n *yaml.Node, key, expected string) {
 // oneLine makes a key fit for a message.
 func oneLine(s string) string {
 	q := clip(s)
-	if strings.ContainsAny(s, "\n\r\t\"\\") || len(q) > len(s)+2 {
+	if strings.ContainsAny(s, "\n\r\t\"\\") || len(q) != len(s)+2 {
 		return q
 	}
 	return s

@@ -18,8 +18,8 @@ func otherNames() map[string]string {
 	}
 }
 
-// suggest returns the one of words that got was probably meant to be, or "".
-func suggest(got string, words []string) string {
+// Suggest returns the one of words that got was probably meant to be, or "".
+func Suggest(got string, words []string) string {
 	got = strings.ToLower(got)
 	if len(got) > 40 {
 		return ""

@@ -60,6 +60,10 @@ func (p *parser) guestPath(n *yaml.Node, key, s string) (string, bool) {
 		p.wrong(n, key, clip(s)+" is not absolute", expected, "/"+strings.TrimPrefix(s, "./"))
 		return "", false
 	}
+	if strings.ContainsAny(s, "\n\r") {
+		p.wrong(n, key, clip(s)+" has a line break in it", expected, "")
+		return "", false
+	}
 	if len(s) > maxPath {
 		p.wrong(n, key, clip(s)+" is too long", "at most 4096 bytes", "")
 		return "", false
@@ -95,6 +99,8 @@ func (p *parser) hostPath(n *yaml.Node, key, s, expected string) (string, bool) 
 		p.wrong(n, key, clip(s)+`: "~" is not expanded`, expected, "")
 	case escapes(slashed):
 		p.wrong(n, key, clip(s)+" leads out of the Capstanfile's directory", expected, "")
+	case strings.ContainsAny(s, "\n\r"):
+		p.wrong(n, key, clip(s)+" has a line break in it", expected, "")
 	case len(s) > maxPath:
 		p.wrong(n, key, clip(s)+" is too long", "at most 4096 bytes", "")
 	default:

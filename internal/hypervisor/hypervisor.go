@@ -53,11 +53,14 @@ type Machine interface {
 	Wait() End
 }
 
-// Capabilities are what a platform can do; a caller refuses what it cannot.
+// Capabilities are what a platform can do; Refuse refuses what it cannot.
 type Capabilities struct {
-	Ports  bool // forwards from the host's ports
-	Shares bool // directories of the host
-	UDP    bool // forwards of UDP
+	Ports  bool     // forwards from the host's ports
+	Shares bool     // directories of the host
+	UDP    bool     // forwards of UDP
+	IPv6   bool     // forwards from IPv6 addresses of the host
+	CPUs   int      // the most of one machine; 0: no bound is known
+	Accels []string // what Spec.Accel may force
 }
 
 // Spec is one machine to start.
@@ -134,6 +137,23 @@ const (
 	// Died: the hypervisor ended by itself or was killed from outside.
 	Died Cause = "died"
 )
+
+// PortError is a forward that could not be made. It wraps ErrPortInUse where
+// that is why.
+type PortError struct {
+	Port   Port
+	Err    error
+	Remedy string
+}
+
+func (e *PortError) Error() string {
+	return fmt.Sprintf("publishing %s/%s: %v", netip.AddrPortFrom(e.Port.Host, e.Port.HostPort), e.Port.Protocol, e.Err)
+}
+
+func (e *PortError) Unwrap() error { return e.Err }
+
+// Hint is the way out.
+func (e *PortError) Hint() string { return e.Remedy }
 
 // ErrPortInUse is wrapped by Start where a host port is taken.
 var ErrPortInUse = errors.New("port is in use")

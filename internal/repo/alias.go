@@ -103,7 +103,7 @@ func (a Aliases) add(file string, data []byte) error {
 		return nil
 	}
 	if err != nil {
-		line, problem := yamlProblem(err)
+		line, problem := YAMLProblem(err)
 		return &FileError{File: file, Line: line, Problem: problem, Expected: aliasForm}
 	}
 	root := doc.Content[0]
@@ -127,8 +127,8 @@ func (a Aliases) add(file string, data []byte) error {
 	return nil
 }
 
-// yamlProblem takes the YAML library's message apart.
-func yamlProblem(err error) (line int, problem string) {
+// YAMLProblem takes the YAML library's message apart.
+func YAMLProblem(err error) (line int, problem string) {
 	text, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "\n")
 	if _, serr := fmt.Sscanf(text, "line %d:", &line); serr == nil {
 		_, text, _ = strings.Cut(text, ": ")

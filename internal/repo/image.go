@@ -96,14 +96,14 @@ func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
 		return nil, entry, err
 	}
 	if img.manifest, err = parseManifest(img.rawManifest); err != nil {
-		return nil, entry, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: err.Error()}
+		return nil, entry, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: "it " + err.Error()}
 	}
 	if img.rawConfig, err = s.readDocument(img.manifest.Config); err != nil {
 		return nil, entry, err
 	}
 	if img.diffIDs, err = entry.describe(d, img.manifest, img.rawConfig); err != nil {
 		c := img.manifest.Config.Digest
-		return nil, entry, &CorruptError{Digest: c, Path: s.blobPath(c), Reason: err.Error()}
+		return nil, entry, &CorruptError{Digest: c, Path: s.blobPath(c), Reason: "it " + err.Error()}
 	}
 	full, err := partial.CompressedToImage(img)
 	return full, entry, err
@@ -114,7 +114,7 @@ func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
 func (e *Entry) describe(d v1.Descriptor, m *v1.Manifest, rawConfig []byte) ([]v1.Hash, error) {
 	var config v1.ConfigFile
 	if err := json.Unmarshal(rawConfig, &config); err != nil && m.Config.MediaType.IsConfig() {
-		return nil, fmt.Errorf("is no image config: %w", err)
+		return nil, fmt.Errorf("is no image config: %w", jsonProblem(err))
 	}
 	e.Created, e.OS, e.Architecture = config.Created.Time, config.OS, config.Architecture
 	e.Size = d.Size
@@ -134,7 +134,7 @@ func (s *Store) pick(d v1.Descriptor) (v1.Descriptor, error) {
 		}
 		idx, err := parseIndex(data)
 		if err != nil {
-			return d, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: err.Error()}
+			return d, &CorruptError{Digest: d.Digest, Path: s.blobPath(d.Digest), Reason: "it " + err.Error()}
 		}
 		i := platformOf(idx)
 		if i < 0 || depth == 2 {

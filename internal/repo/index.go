@@ -41,7 +41,7 @@ func (s *Store) readIndex() (*v1.IndexManifest, error) {
 	}
 	idx, err := parseIndex(data)
 	if err != nil {
-		return nil, &CorruptError{Path: s.indexPath(), Reason: err.Error()}
+		return nil, &CorruptError{Path: s.indexPath(), Reason: "it " + err.Error()}
 	}
 	return idx, nil
 }
@@ -54,7 +54,7 @@ func parseIndex(data []byte) (*v1.IndexManifest, error) {
 	}
 	var idx v1.IndexManifest
 	if err := json.Unmarshal(data, &idx); err != nil {
-		return nil, fmt.Errorf("is no image index: %w", err)
+		return nil, fmt.Errorf("is no image index: %w", jsonProblem(err))
 	}
 	if idx.SchemaVersion != 2 {
 		return nil, fmt.Errorf("has schema version %d instead of 2", idx.SchemaVersion)
@@ -67,6 +67,18 @@ func parseIndex(data []byte) (*v1.IndexManifest, error) {
 	return &idx, nil
 }
 
+// jsonProblem is err without the names that Go has for things.
+func jsonProblem(err error) error {
+	var odd *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &odd):
+		return err
+	case odd.Field == "":
+		return fmt.Errorf("%s stands for the whole", odd.Value)
+	}
+	return fmt.Errorf("%s stands for %s", odd.Value, odd.Field)
+}
+
 // parseManifest reads and checks an image manifest (image-spec v1.1,
 // manifest.md), or Docker's of schema version 2.
 func parseManifest(data []byte) (*v1.Manifest, error) {
@@ -75,7 +87,7 @@ func parseManifest(data []byte) (*v1.Manifest, error) {
 	}
 	var m v1.Manifest
 	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, fmt.Errorf("is no image manifest: %w", err)
+		return nil, fmt.Errorf("is no image manifest: %w", jsonProblem(err))
 	}
 	if m.SchemaVersion != 2 {
 		return nil, fmt.Errorf("has schema version %d instead of 2", m.SchemaVersion)

@@ -40,9 +40,13 @@ func New(options Options) *Driver { return &Driver{options} }
 func (d *Driver) Name() string { return Name }
 
 // Capabilities are those of QEMU's user-mode network and of 9p, which QEMU
-// has on Unix only.
+// has on Unix only. 255 processors are what all its machines have without an
+// IOMMU.
 func (d *Driver) Capabilities() hypervisor.Capabilities {
-	return hypervisor.Capabilities{Ports: true, UDP: true, Shares: runtime.GOOS != "windows"}
+	return hypervisor.Capabilities{
+		Ports: true, UDP: true, Shares: runtime.GOOS != "windows",
+		CPUs: 255, Accels: []string{"kvm", "hvf", "whpx", "tcg"},
+	}
 }
 
 // Check tells whether there is a QEMU that is new enough.
@@ -116,7 +120,7 @@ func (d *Driver) start(ctx context.Context, path string, l *launch) (*machine, e
 	proc, err := startProcess(cmd)
 	if err != nil {
 		log.close()
-		return nil, errors.Join(unavailable(fmt.Sprintf("starting %s: %v", path, err)), c.close())
+		return nil, errors.Join(unavailable(fmt.Sprintf("starting %s: %v", path, cause(err))), c.close())
 	}
 	m, err := d.handshake(ctx, proc, c, l)
 	if err != nil {

@@ -158,7 +158,7 @@ func TestPortsOfAnyNumber(t *testing.T) {
 	taken := map[string]bool{}
 	for _, p := range start(t, spec).Ports() {
 		taken[fmt.Sprint(p.Protocol, p.HostPort)] = true
-		if err := bindError(p); !errors.Is(err, hypervisor.ErrPortInUse) || p.HostPort == 0 {
+		if err, _ := bindError(p); !errors.Is(err, hypervisor.ErrPortInUse) || p.HostPort == 0 {
 			t.Errorf("%v: %v", p, err)
 		}
 		if p.Protocol == "udp" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -54,7 +55,7 @@ func (d *Driver) find() (string, error) {
 	if d.options.Path != "" {
 		path, err := exec.LookPath(d.options.Path)
 		if err != nil {
-			return "", unavailable("CAPSTAN_QEMU_PATH: " + err.Error())
+			return "", unavailable(fmt.Sprintf("there is no program %s, which the setting qemu_path names (%v)", d.options.Path, cause(err)))
 		}
 		return filepath.Abs(path)
 	}
@@ -65,6 +66,20 @@ func (d *Driver) find() (string, error) {
 		}
 	}
 	return "", unavailable(program + " is not installed")
+}
+
+// cause is what is below an error of the packages os and exec, whose own text
+// repeats the path.
+func cause(err error) error {
+	var search *exec.Error
+	if errors.As(err, &search) {
+		err = search.Err
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return err
 }
 
 // Version returns the path of QEMU and its version, such as "7.2.22".
@@ -78,7 +93,10 @@ func (d *Driver) Version(ctx context.Context) (path, version string, err error) 
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {
-		return path, "", unavailable(fmt.Sprintf("running %s --version: %v", path, errors.Join(err, ctx.Err())))
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return path, "", unavailable(fmt.Sprintf("running %s --version: %v", path, cause(err)))
 	}
 	version, major := parseVersion(string(out))
 	if version == "" {

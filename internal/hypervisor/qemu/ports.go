@@ -89,17 +89,18 @@ func explainForward(line string, ports []hypervisor.Port) error {
 	for _, p := range ports {
 		rule := fmt.Sprintf("%s:%s:%d-", p.Protocol, p.Host, p.HostPort)
 		if strings.Contains(line, "'"+rule) {
-			return fmt.Errorf("publishing %s/%s: %w", netip.AddrPortFrom(p.Host, p.HostPort), p.Protocol, bindError(p))
+			err, remedy := bindError(p)
+			return &hypervisor.PortError{Port: p, Err: err, Remedy: remedy}
 		}
 	}
 	return fmt.Errorf("publishing ports: %s", line)
 }
 
-// bindError is why the port of a forward cannot be bound. Where it can be by
-// now, it was in use a moment ago; so it was where one spec asks for it twice.
-func bindError(p hypervisor.Port) error {
+// bindError is why the port of a forward cannot be bound, and the way out.
+// Where it can be by now, it was in use a moment ago; so it was where one spec
+// asks for it twice.
+func bindError(p hypervisor.Port) (err error, remedy string) {
 	address := netip.AddrPortFrom(p.Host, p.HostPort)
-	var err error
 	if p.Protocol == "udp" {
 		var c *net.UDPConn
 		if c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(address)); err == nil {
@@ -113,9 +114,9 @@ func bindError(p hypervisor.Port) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return errors.New("this needs privileges; take a port above 1023")
+		return errors.New("this needs privileges"), "a host port above 1023"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return errors.New("this host does not have that address")
+		return errors.New("this host does not have that address"), "127.0.0.1, or an address of this host's"
 	}
-	return hypervisor.ErrPortInUse
+	return hypervisor.ErrPortInUse, "another host port, or 0 for any free one"
 }

@@ -72,7 +72,14 @@ type file struct {
 	dyn    *elf.Prog64
 }
 
-var errTruncated = errors.New("truncated: it refers to data beyond its own end")
+var errTruncated = truncatedError{}
+
+type truncatedError struct{}
+
+func (truncatedError) Error() string { return "truncated: it refers to data beyond its own end" }
+
+// Hint is the way out.
+func (truncatedError) Hint() string { return "copy or make the file again" }
 
 // read fills p from offset off.
 func (f *file) read(p []byte, off uint64) error {

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The command line of old Capstan, which ran OSv. Where a word or letter of
+// it is gone or means something else, the error names what does it now.
+
+// oldPlatforms are what its -p took.
+var oldPlatforms = []string{"qemu", "vbox", "vmw", "gce", "hkit"}
+
+// oldWords are its commands that are no more, with what does the same.
+var oldWords = map[string]string{
+	"compose":   "capstan build --from DIRECTORY NAME",
+	"config":    "edit config.yaml in the capstan root; capstan doctor checks it",
+	"import":    "capstan build --from FILE NAME",
+	"openstack": "capstan build, and capstan run on this host: there is no platform openstack",
+	"package":   "capstan build, with a Capstanfile that names a base and files",
+	"runtime":   "name an image as base in the Capstanfile",
+	"stack":     "capstan build, and capstan run on this host: there is no platform openstack",
+	"volume":    "share a directory of this host: capstan run -v ./DIR:/PATH IMAGE",
+}
+
+// oldFlags are its flags that are no more, by command.
+var oldFlags = map[string]map[string]string{
+	"capstan": {
+		"-u":            "name the registry in the image's name: HOST/NAMESPACE/NAME",
+		"-r":            "give the image's name a tag: NAME:TAG",
+		"--release-tag": "give the image's name a tag: NAME:TAG",
+		"--s3":          "leave it out: images come from registries",
+	},
+	"run": {
+		"-f":               "-p HOST:GUEST forwards a port",
+		"-n":               "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
+		"-b":               "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
+		"--mac":            "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
+		"--execute":        "the command follows the image: capstan run IMAGE COMMAND ARG...",
+		"--boot":           "the command follows the image: capstan run IMAGE COMMAND ARG...",
+		"--persist":        "leave it out: an instance stays unless it was run with --rm",
+		"--gce-upload-dir": "leave it out: images go to clouds through their own interfaces",
+	},
+	"build": {
+		"-p": "leave it out: an image is for every platform, and capstan run --on chooses one",
+		"-m": "leave it out: building needs no machine; memory: in the Capstanfile is for running",
+		"-v": "leave it out: the output of the build command is shown",
+	},
+	"pull": {
+		"-p": "leave it out: an image is for every platform, and capstan run --on chooses one",
+	},
+}
+
+// oldFlag adds to err what does now what a flag of old Capstan did.
+func oldFlag(cmd *cobra.Command, flag string, err error) error {
+	if now := firstOf(oldFlags[cmd.Name()][flag], oldFlags[cmd.Root().Name()][flag]); now != "" {
+		return &hinted{err, now}
+	}
+	return err
+}
+
+// oldValue adds to err what does now what a flag did with such a value.
+func oldValue(cmd *cobra.Command, f *pflag.Flag, value string, err error) error {
+	if cmd.Name() == "run" && f.Name == "interactive" {
+		return &hinted{err, fmt.Sprintf("-i connects standard input; the image needs no flag: capstan run %s", value)}
+	}
+	return err
+}
+
+// oldPlatform is the error of a platform where a port is expected.
+func oldPlatform(value string) error {
+	if !slices.Contains(oldPlatforms, value) {
+		return nil
+	}
+	return &hinted{fmt.Errorf("-p %s: -p publishes a port, and %s is a platform", value, value), "--on " + value}
+}
+
+// oldExecute is the error of a command line where a variable is expected.
+func oldExecute(value string) error {
+	return &hinted{fmt.Errorf("-e %q: -e sets a variable, NAME=VALUE", value), "the command follows the image: capstan run IMAGE COMMAND ARG..."}
+}

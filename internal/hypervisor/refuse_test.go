@@ -1,0 +1,49 @@
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+// limited is a driver that cannot do much. It is only asked what it can.
+type limited struct{ can Capabilities }
+
+func (limited) Name() string                                  { return "limited" }
+func (l limited) Capabilities() Capabilities                  { return l.can }
+func (limited) Check(context.Context) error                   { return errors.ErrUnsupported }
+func (limited) Start(context.Context, *Spec) (Machine, error) { return nil, errors.ErrUnsupported }
+
+func TestRefuse(t *testing.T) {
+	all := Capabilities{Ports: true, Shares: true, UDP: true, IPv6: true, CPUs: 2, Accels: []string{"fast"}}
+	port := func(host, protocol string) []Port {
+		return []Port{{Host: netip.MustParseAddr(host), HostPort: 1, Guest: 2, Protocol: protocol}}
+	}
+	for _, tt := range []struct {
+		name string
+		less func(*Capabilities)
+		spec Spec
+		want string
+	}{
+		{"ports", func(c *Capabilities) { c.Ports = false }, Spec{Ports: port("127.0.0.1", "tcp")}, "the limited driver cannot forward ports of this host"},
+		{"UDP", func(c *Capabilities) { c.UDP = false }, Spec{Ports: port("127.0.0.1", "udp")}, "the limited driver cannot forward UDP, as 127.0.0.1:1->2/udp asks"},
+		{"IPv6", func(c *Capabilities) { c.IPv6 = false }, Spec{Ports: port("::1", "tcp")}, "the limited driver cannot forward from the IPv6 address ::1"},
+		{"shares", func(c *Capabilities) { c.Shares = false }, Spec{Shares: []Share{{Tag: "x"}}}, "the limited driver cannot share directories of this host"},
+		{"CPUs", func(c *Capabilities) { c.CPUs = 1 }, Spec{CPUs: 2}, "the limited driver cannot give a machine 2 CPUs"},
+		{"accelerators", func(c *Capabilities) { c.Accels = nil }, Spec{Accel: "fast"}, `the limited driver cannot accelerate a machine by "fast"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := Refuse(limited{all}, &tt.spec); err != nil {
+				t.Errorf("a driver that can: %v", err)
+			}
+			less := all
+			tt.less(&less)
+			err := Refuse(limited{less}, &tt.spec)
+			var cannot *CannotError
+			if !errors.As(err, &cannot) || err.Error() != tt.want || cannot.Hint() == "" {
+				t.Errorf("a driver that cannot: %v; want %s, and a way out", err, tt.want)
+			}
+		})
+	}
+}
