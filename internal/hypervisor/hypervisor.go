@@ -12,6 +12,7 @@ import (
 	"net/netip"
 
 	"capstan/guest/api"
+	"capstan/internal/image/disk"
 )
 
 // Driver starts virtual machines on one platform. It holds no state of its
@@ -35,7 +36,8 @@ type Machine interface {
 	// Console is the application's console. Reads end with io.EOF when the
 	// machine is gone.
 	Console() io.ReadWriter
-	// Control is the channel of the guest's REST API (guest/api).
+	// Control is the channel of the guest's REST API (guest/api), or nil
+	// where the spec has a System: nobody would answer.
 	Control() io.ReadWriteCloser
 	// Ports are the forwards in force, with the host ports really taken.
 	Ports() []Port
@@ -61,6 +63,8 @@ type Capabilities struct {
 	IPv6   bool     // forwards from IPv6 addresses of the host
 	CPUs   int      // the most of one machine; 0: no bound is known
 	Accels []string // what Spec.Accel may force
+	// Firmware is what can boot a System; none cannot boot any.
+	Firmware []Firmware
 }
 
 // Spec is one machine to start.
@@ -73,6 +77,9 @@ type Spec struct {
 	// the same as an uncompressed ELF file for direct boot, or "".
 	Kernel       string
 	Decompressed string
+	// System, if there is one, boots in the place of the guest. Of Guest,
+	// only whether there is a network counts then.
+	System *System `json:",omitempty"`
 	// Guest is the instance config, which the driver completes with what
 	// it decides (network addresses) and hands to the guest.
 	Guest api.Config
@@ -89,6 +96,35 @@ type Spec struct {
 	KernelLog string
 	Verbose   bool
 }
+
+// System is a disk with a system of its own, of which nothing is known: the
+// machine's firmware boots it, and its first serial port is the console.
+type System struct {
+	// Disk is a qcow2 overlay of Base, which takes all writes. Base is read
+	// only, and is not trusted: nothing that it says of other files counts.
+	Disk, Base string
+	// Format is Base's.
+	Format   disk.Format
+	Firmware Firmware
+	Bus      Bus
+}
+
+// Firmware is what boots a System.
+type Firmware string
+
+const (
+	BIOS Firmware = "bios"
+	UEFI Firmware = "uefi"
+)
+
+// Bus is how a System's disk is attached.
+type Bus string
+
+const (
+	Virtio Bus = "virtio"
+	IDE    Bus = "ide"
+	SATA   Bus = "sata"
+)
 
 // Disk is a raw disk image. The guest finds it by Serial (at most 20 bytes).
 type Disk struct {

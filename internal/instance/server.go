@@ -59,6 +59,9 @@ func (s *supervisor) serveStdin(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
+	if g == nil {
+		return // a serial port has no end
+	}
 	if err := g.post(r.Context(), "/v1/stdin/close", api.StdinCloseRequest{After: total}); err != nil {
 		refuse(w, http.StatusBadGateway, err)
 	}
@@ -92,9 +95,13 @@ func (s *supervisor) serveKill(w http.ResponseWriter, r *http.Request) {
 
 // serveGuest hands a request on to the guest's REST API.
 func (s *supervisor) serveGuest(w http.ResponseWriter, r *http.Request) {
-	_, g, _ := s.current()
-	if g == nil {
+	m, g, _ := s.current()
+	if m == nil {
 		refuse(w, http.StatusConflict, ErrNotRunning)
+		return
+	}
+	if g == nil {
+		refuse(w, http.StatusNotImplemented, errors.New("it runs a system of its own from a disk image, in which Capstan cannot do this"))
 		return
 	}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "guest"})

@@ -178,6 +178,11 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	for n := range spec.Shares {
 		spec.Shares[n].Path = s.inst.path(spec.Shares[n].Path)
 	}
+	if spec.System != nil {
+		system := *spec.System
+		system.Disk, system.Base = s.inst.path(system.Disk), s.inst.path(system.Base)
+		spec.System = &system
+	}
 	if err := os.Truncate(spec.KernelLog, 0); err != nil && !os.IsNotExist(err) {
 		return State{}, fmt.Errorf("emptying the kernel's log: %w", err)
 	}
@@ -185,8 +190,11 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	if err != nil {
 		return State{Restarts: restarts}, err
 	}
-	g := newGuest(m.Control())
-	defer g.Close()
+	var g *guest // stays nil in a system that is not ours
+	if control := m.Control(); control != nil {
+		g = newGuest(control)
+		defer g.Close()
+	}
 	name, why := m.Accel()
 	state := State{
 		Status: Running, Started: time.Now(), Restarts: restarts,
@@ -207,7 +215,11 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	}
 	end := m.Wait()
 	state.Finished, state.PID, state.Ports = time.Now(), 0, nil
-	state.Status, state.Exit, state.Reason = classify(report, reported, end)
+	if spec.System != nil {
+		state.Status, state.Exit, state.Reason = classifySystem(end)
+	} else {
+		state.Status, state.Exit, state.Reason = classify(report, reported, end)
+	}
 	if relayErr != nil {
 		state.Reason = relayErr.Error()
 	}
@@ -286,6 +298,9 @@ func (s *supervisor) stop(ctx context.Context, timeout int) error {
 	if timeout < 0 {
 		timeout = s.inst.Config.Machine.Guest.StopTimeout
 	}
+	if g == nil {
+		return s.press(ctx, m, time.Duration(timeout)*time.Second)
+	}
 	// The guest may still be booting, and syncs its disks in the end.
 	const slack = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(timeout)*time.Second+slack)
@@ -304,6 +319,33 @@ func (s *supervisor) stop(ctx context.Context, timeout int) error {
 				}
 			}
 			asked = nil
+		case <-ctx.Done():
+			return s.kill()
+		}
+	}
+}
+
+// press presses the power button of a system that is not ours, until it ends
+// or its time is over. A system that still boots does not notice that it was
+// pressed: so once is not enough.
+func (s *supervisor) press(ctx context.Context, m hypervisor.Machine, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		if m.Powerdown(ctx) != nil && ctx.Err() == nil {
+			select {
+			case <-s.over: // that is why it failed
+				return nil
+			case <-again.C:
+				return s.kill()
+			}
+		}
+		select {
+		case <-s.over:
+			return nil
+		case <-again.C:
 		case <-ctx.Done():
 			return s.kill()
 		}

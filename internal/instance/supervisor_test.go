@@ -290,3 +290,73 @@ func TestLongPath(t *testing.T) {
 	}
 	done()
 }
+
+// TestSystem: a machine that runs a system of its own has no guest to ask: it
+// is stopped by its power button, pressed until it listens, or killed.
+func TestSystem(t *testing.T) {
+	for name, tt := range map[string]struct {
+		deaf int // to so many presses
+		want State
+	}{
+		"listens":     {0, State{Status: Exited}},
+		"still boots": {2, State{Status: Exited}},
+		"never will":  {1 << 30, State{Status: Exited, Exit: api.Exit{Status: ExitKilled, Signal: 9}, Reason: "killed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Config{Name: "own"}
+			cfg.Machine.System = &hypervisor.System{Disk: "disk.qcow2", Base: "base.disk"}
+			_, i := create(t, cfg)
+			d := &systemDriver{script: script{reports: []*api.Exit{nil}}, deaf: tt.deaf}
+			r, done := start(t, i, d)
+			if r.State == nil {
+				t.Fatalf("not ready: %+v", r)
+			}
+			if want := filepath.Join(i.Dir, "disk.qcow2"); d.spec.System.Disk != want {
+				t.Errorf("its disk is %s, want %s", d.spec.System.Disk, want)
+			}
+			if err := i.Signal(context.Background(), "HUP"); err == nil || !strings.Contains(err.Error(), "a system of its own") {
+				t.Errorf("Signal: %v", err)
+			}
+			if err := i.Stop(context.Background(), 4); err != nil {
+				t.Error(err)
+			}
+			if err := done(); err != nil {
+				t.Error(err)
+			}
+			if err := i.Refresh(); err != nil {
+				t.Fatal(err)
+			}
+			got := State{Status: i.State.Status, Exit: i.State.Exit, Reason: i.State.Reason}
+			if got.Status != tt.want.Status || got.Exit != tt.want.Exit || got.Reason != tt.want.Reason {
+				t.Errorf("it ended as %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+// systemDriver starts machines without a control channel.
+type systemDriver struct {
+	script
+	deaf int
+	spec *hypervisor.Spec
+}
+
+func (d *systemDriver) Start(ctx context.Context, spec *hypervisor.Spec) (hypervisor.Machine, error) {
+	d.spec = spec
+	m, err := d.script.Start(ctx, spec)
+	return &systemMachine{m, d}, err
+}
+
+type systemMachine struct {
+	hypervisor.Machine
+	d *systemDriver
+}
+
+func (m *systemMachine) Control() io.ReadWriteCloser { return nil }
+func (m *systemMachine) Powerdown(ctx context.Context) error {
+	if m.d.deaf > 0 {
+		m.d.deaf--
+		return nil
+	}
+	return m.Machine.Powerdown(ctx)
+}

@@ -38,6 +38,7 @@ type launch struct {
 	noMicrovm bool
 	spec      *hypervisor.Spec
 	config    string    // the initramfs with the instance's config
+	firmware  firmware  // of a System that boots by UEFI
 	channels  []channel // qmp, kernel, console, control
 }
 
@@ -54,6 +55,9 @@ var channelIDs = [channelCount]string{"qmp", "kernel", "console", "control"}
 
 // machine is the machine type that has room for the devices.
 func (l *launch) machine() string {
+	if l.spec.System != nil {
+		return systemMachine(l.spec.System)
+	}
 	devices := len(l.spec.Disks) + len(l.spec.Shares) + 2 // serial and rng
 	if l.network() {
 		devices++
@@ -67,14 +71,14 @@ func (l *launch) machine() string {
 func (l *launch) network() bool { return !l.spec.Guest.Network.None }
 
 // hasPowerButton tells whether system_powerdown reaches the guest.
-func (l *launch) hasPowerButton() bool { return l.machine() == "q35" }
+func (l *launch) hasPowerButton() bool { return l.machine() != "microvm" }
 
 // args is QEMU's command line, without the program.
 func (l *launch) args() []string {
 	s := l.spec
 	args := []string{
 		"-name", "guest=" + escape(s.Name),
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+		"-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-machine", machineOptions[l.machine()],
 		"-accel", l.accel, "-cpu", l.cpu(),
 		"-smp", strconv.Itoa(max(s.CPUs, 1)),
@@ -83,21 +87,16 @@ func (l *launch) args() []string {
 	if l.sandbox {
 		args = append(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 	}
-	kernel := s.Kernel
-	if s.Decompressed != "" {
-		kernel = s.Decompressed
-	}
-	args = append(args, "-kernel", kernel, "-initrd", l.config, "-append", l.kernelArgs())
 	for _, c := range l.channels {
 		args = append(args, "-chardev", strings.Replace(c.backend, ",", ",id="+c.id+",", 1))
 	}
-	args = append(args,
-		"-mon", "chardev=qmp,mode=control",
-		"-serial", "chardev:kernel",
-		"-device", l.virtio("serial", "max_ports=3"),
-		"-device", "virtserialport,nr=1,chardev=console,name="+api.ConsolePort,
-		"-device", "virtserialport,nr=2,chardev=control,name="+api.ControlPort,
-		"-object", "rng-builtin,id=rng", "-device", l.virtio("rng", "rng=rng"))
+	args = append(args, "-mon", "chardev=qmp,mode=control")
+	if s.System != nil {
+		args = append(args, l.system()...)
+	} else {
+		args = append(args, l.guest()...)
+	}
+	args = append(args, "-object", "rng-builtin,id=rng", "-device", l.virtio("rng", "rng=rng"))
 	for i, d := range s.Disks {
 		args = append(args, l.disk(i, d)...)
 	}
@@ -110,11 +109,30 @@ func (l *launch) args() []string {
 	return args
 }
 
+// guest boots our own kernel and gives it its channels. A reset is its end.
+func (l *launch) guest() []string {
+	kernel := l.spec.Kernel
+	if l.spec.Decompressed != "" {
+		kernel = l.spec.Decompressed
+	}
+	return []string{
+		"-no-reboot",
+		"-kernel", kernel, "-initrd", l.config, "-append", l.kernelArgs(),
+		"-serial", "chardev:kernel",
+		"-device", l.virtio("serial", "max_ports=3"),
+		"-device", "virtserialport,nr=1,chardev=console,name=" + api.ConsolePort,
+		"-device", "virtserialport,nr=2,chardev=control,name=" + api.ControlPort,
+	}
+}
+
 // machineOptions leave out what the guest has no use for: each device costs
 // boot time in the guest.
 var machineOptions = map[string]string{
 	"microvm": "microvm,acpi=off,pit=on,pic=on,rtc=on,usb=off,graphics=off",
 	"q35":     "q35,usb=off,smm=off,vmport=off,sata=off,smbus=off,graphics=off",
+	// Whatever system it is, it may look for what these machines have.
+	systemPC:  "pc",
+	systemQ35: "q35",
 }
 
 // cpu is the processor's model: the host's where a hypervisor runs the guest,
@@ -233,6 +251,9 @@ func complete(spec *hypervisor.Spec) (*hypervisor.Spec, error) {
 		if share.Tag == "" || len(share.Tag) > 31 {
 			return nil, fmt.Errorf("share of %s: tag %q has not 1 to 31 bytes", share.Path, share.Tag)
 		}
+	}
+	if err := checkSystem(s.System); err != nil {
+		return nil, err
 	}
 	s.Guest.Version = api.Version
 	if net := &s.Guest.Network; !net.None {

@@ -12,6 +12,7 @@ import (
 
 	"capstan/guest/api"
 	"capstan/internal/hypervisor"
+	"capstan/internal/image/disk"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -42,6 +43,17 @@ func TestArgs(t *testing.T) {
 		"many disks": func(l *launch) {
 			for i := range 6 {
 				l.spec.Disks = append(l.spec.Disks, hypervisor.Disk{Path: "/d", Serial: "d" + strconv.Itoa(i), ReadOnly: true})
+			}
+		},
+		"system": func(l *launch) {
+			l.spec.System = &hypervisor.System{
+				Disk: "/i/disk.qcow2", Base: "/i/base.disk", Format: disk.VHD, Firmware: hypervisor.BIOS, Bus: hypervisor.Virtio,
+			}
+		},
+		"system of UEFI": func(l *launch) {
+			l.firmware = firmware{"/f/code,.fd", "/i/vars.fd"}
+			l.spec.System = &hypervisor.System{
+				Disk: "/i/disk.qcow2", Base: "/i/base.disk", Format: disk.QCOW2, Firmware: hypervisor.UEFI, Bus: hypervisor.SATA,
 			}
 		},
 		"darwin": func(l *launch) {

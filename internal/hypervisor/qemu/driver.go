@@ -46,6 +46,7 @@ func (d *Driver) Capabilities() hypervisor.Capabilities {
 	return hypervisor.Capabilities{
 		Ports: true, UDP: true, Shares: runtime.GOOS != "windows",
 		CPUs: 255, Accels: []string{"kvm", "hvf", "whpx", "tcg"},
+		Firmware: []hypervisor.Firmware{hypervisor.BIOS, hypervisor.UEFI},
 	}
 }
 
@@ -74,7 +75,12 @@ func (d *Driver) Start(ctx context.Context, spec *hypervisor.Spec) (hypervisor.M
 	if l.accel == "" {
 		l.accel, why = ProbeAccel()
 	}
-	if l.config, err = writeConfig(full.Dir, full.Guest); err != nil {
+	if full.System == nil {
+		l.config, err = writeConfig(full.Dir, full.Guest)
+	} else if full.System.Firmware == hypervisor.UEFI {
+		l.firmware, err = prepareUEFI(path, full.Dir)
+	}
+	if err != nil {
 		return nil, err
 	}
 	m, err := d.start(ctx, path, l)
@@ -148,7 +154,9 @@ func (d *Driver) handshake(ctx context.Context, proc *process, c *channels, l *l
 	err := c.connect(bound)
 	if err == nil {
 		m.console = &console{c.ours[chanConsole]}
-		m.control = c.ours[chanControl]
+		if l.spec.System == nil {
+			m.control = c.ours[chanControl]
+		}
 		m.qmp, err = newClient(bound, c.ours[chanQMP], m.observe)
 	}
 	if err == nil {
@@ -199,7 +207,11 @@ func checkFiles(s *hypervisor.Spec) error {
 	if s.Decompressed != "" {
 		kernel = s.Decompressed
 	}
-	if err := canOpen(kernel, os.O_RDONLY); err != nil {
+	if s.System != nil {
+		if err := errors.Join(canOpen(s.System.Disk, os.O_RDWR), canOpen(s.System.Base, os.O_RDONLY)); err != nil {
+			return fmt.Errorf("opening the system's disk: %w", err)
+		}
+	} else if err := canOpen(kernel, os.O_RDONLY); err != nil {
 		return fmt.Errorf("opening the guest kernel: %w", err)
 	}
 	for _, d := range s.Disks {
