@@ -355,8 +355,7 @@ func environment(list, files []string) ([]string, error) {
 // cause is what is below an error of the package os, whose own text repeats the
 // path.
 func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := err.(*fs.PathError); ok {
 		return path.Err
 	}
 	return err

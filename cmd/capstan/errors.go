@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -101,18 +102,22 @@ func unknownCommand(err error) (word string, ok bool) {
 
 // systemHint is the way out where the system refuses something.
 func systemHint(cmd *cobra.Command, err error) string {
+	given, _ := cmd.Root().PersistentFlags().GetString("root")
+	root, rootErr := rootFolder(firstOf(given, os.Getenv("CAPSTAN_ROOT")))
+	var path *fs.PathError
+	ours := rootErr == nil && errors.As(err, &path) && strings.HasPrefix(path.Path, root)
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 	switch {
+	case errors.Is(err, fs.ErrPermission) && ours:
+		return rootHint + "; or have the owner of " + root + " give it to this user"
 	case errors.Is(err, fs.ErrPermission):
-		set, settingsErr := loadSettings(cmd.Root().PersistentFlags())
-		var path *fs.PathError
-		if settingsErr == nil && errors.As(err, &path) && strings.HasPrefix(path.Path, set.Root) {
-			return rootHint + "; or have the owner of " + set.Root + " give it to this user"
-		}
 		return "have its owner or root let this user: chmod, chown"
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+	case ours && (missing || errors.Is(err, syscall.EISDIR)):
+		return "capstan doctor; or move away what is in the place of " + path.Path
+	case missing:
 		return "check the name: it is one as seen from this directory"
 	case errors.Is(err, syscall.EISDIR):
-		return "the name of a file: move the directory away, or name another"
+		return "the name of a file"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "fetch or make the file again: it ends too early"
 	}

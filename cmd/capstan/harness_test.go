@@ -122,6 +122,7 @@ func (w *world) contents() string {
 var (
 	digestForm = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 	randomName = regexp.MustCompile(`\bapp-[0-9a-f]{4}\b`)
+	tempName   = regexp.MustCompile(`\b(stage|file)-\d+\b`)
 )
 
 // plain is a text without what differs from run to run.
@@ -129,6 +130,7 @@ func (w *world) plain(s string) string {
 	s = strings.ReplaceAll(s, w.root, "$CAPSTAN_ROOT")
 	s = strings.ReplaceAll(s, w.dir, "$DIR")
 	s = digestForm.ReplaceAllString(s, "DIGEST")
+	s = tempName.ReplaceAllString(s, "$1-RANDOM")
 	return randomName.ReplaceAllString(s, "app-ABCD")
 }
 

@@ -96,6 +96,11 @@ func flattenLayer(ctx context.Context, w *erofs.Writer, layer v1.Layer, diffID v
 		}
 		// Insecure paths are refused or contained when they are added.
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			// Of a blob that is not what its digest says, that is the
+			// cause; it shows at the blob's end.
+			if _, damaged := io.Copy(io.Discard, r); damaged != nil {
+				return damaged
+			}
 			return fmt.Errorf("reading the tar: %w", err)
 		}
 		// A hole is read without r: only this sees the context's end.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 
@@ -141,6 +142,10 @@ func wrapWrite(doing, path string, err error) error {
 	}
 	if isFull(err) {
 		return &FullError{FileSystem: mountPoint(path), Err: err}
+	}
+	var link *os.LinkError // it names a temporary file
+	if errors.As(err, &link) {
+		return &fs.PathError{Op: doing, Path: path, Err: link.Err}
 	}
 	var perr *fs.PathError
 	if errors.As(err, &perr) && perr.Path == path {

@@ -74,9 +74,9 @@ func jsonProblem(err error) error {
 	case !errors.As(err, &odd):
 		return err
 	case odd.Field == "":
-		return fmt.Errorf("%s stands for the whole", odd.Value)
+		return fmt.Errorf("it is a JSON %s", odd.Value)
 	}
-	return fmt.Errorf("%s stands for %s", odd.Value, odd.Field)
+	return fmt.Errorf("%s is a JSON %s", odd.Field, odd.Value)
 }
 
 // parseManifest reads and checks an image manifest (image-spec v1.1,

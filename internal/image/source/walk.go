@@ -158,8 +158,7 @@ func typeName(m fs.FileMode) string {
 // cause returns what is below an error of the os package, whose own text
 // would repeat the path.
 func cause(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := err.(*fs.PathError); ok {
 		return pe.Err
 	}
 	return err
