@@ -119,9 +119,15 @@ func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Star
 	return started, nil
 }
 
-// checkRoot looks whether the instance's root is a file system at all: the
-// guest could say no more than that it cannot mount it.
+// checkRoot looks whether the instance's disks are there, and its root is a
+// file system at all: the guest could say no more than that it cannot mount it.
 func checkRoot(inst *instance.Instance) error {
+	name := inst.Config.Name
+	if inst.Config.Machine.Guest.Root.Upper != "" {
+		if _, err := os.Stat(filepath.Join(inst.Dir, upperFile)); err != nil {
+			return &hinted{fmt.Errorf("the writable disk of %s is missing", name), "capstan rm " + name + "; then run it again"}
+		}
+	}
 	f, err := os.Open(filepath.Join(inst.Dir, rootFile))
 	if err == nil {
 		defer f.Close()
@@ -133,7 +139,7 @@ func checkRoot(inst *instance.Instance) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = errors.New("it is missing")
 	}
-	image, name := inst.Config.Image, inst.Config.Name
+	image := inst.Config.Image
 	return &hinted{
 		fmt.Errorf("the root file system of %s is damaged: %w", name, err),
 		fmt.Sprintf("capstan rm %s; capstan rmi -f %s; then build or pull %s and run it again", name, image, image),

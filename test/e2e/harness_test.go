@@ -103,15 +103,21 @@ func (c *capstan) runIn(t *testing.T, dir string, args ...string) result {
 	defer cancel()
 	cmd := c.command(ctx, args...)
 	cmd.Dir = dir
+	r := finish(t, cmd)
+	if ctx.Err() != nil {
+		t.Fatalf("capstan %s: still running after %s\n%s%s", strings.Join(args, " "), commandBound, r.stdout, r.stderr)
+	}
+	return r
+}
+
+// finish runs a command to its end, whatever its status.
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
 	var exit *exec.ExitError
-	if ctx.Err() != nil {
-		t.Fatalf("capstan %s: still running after %s\n%s%s", strings.Join(args, " "), commandBound, &stdout, &stderr)
-	}
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatalf("capstan %s: %v", strings.Join(args, " "), err)
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, &stdout, &stderr)
 	}
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }

@@ -204,7 +204,13 @@ func (l *launch) disk(i int, d hypervisor.Disk) []string {
 	if err != nil {
 		panic(err) // a struct of bools and strings always marshals
 	}
-	return []string{"-blockdev", string(doc), "-device", l.virtio("blk", "drive="+node+",serial="+escape(d.Serial))}
+	options := "drive=" + node + ",serial=" + escape(d.Serial)
+	if !d.ReadOnly {
+		// A full disk of the host's is the guest's error. By default QEMU
+		// would stop the machine until somebody made room.
+		options += ",werror=report"
+	}
+	return []string{"-blockdev", string(doc), "-device", l.virtio("blk", options)}
 }
 
 func (l *launch) netdev() []string {

@@ -27,16 +27,26 @@ func explain(proc *process, l *launch) error {
 	case has("Is another process using the image"):
 		return errors.New("a disk of this instance is in use by another machine")
 	case has("cannot set up guest memory"), has("Cannot allocate memory"):
-		return fmt.Errorf("this host has too little memory for a machine of %d MiB", mebibytes(l.spec.Memory))
+		return &startError{fmt.Sprintf("this host has too little memory for a machine of %d MiB", mebibytes(l.spec.Memory)), "less memory for it, or stop other machines"}
 	case has("initrd is too large"), has("kernel too large"):
-		return fmt.Errorf("%d MiB are too little memory for the guest", mebibytes(l.spec.Memory))
+		return &startError{fmt.Sprintf("%d MiB are too little memory for the guest", mebibytes(l.spec.Memory)), "more memory for it"}
 	case has("invalid accelerator"), has("failed to initialize " + l.accel), has("Could not access KVM"):
-		return fmt.Errorf("QEMU cannot use the accelerator %q: %s", l.accel, line)
+		return &startError{fmt.Sprintf("QEMU cannot use the accelerator %q: %s", l.accel, line), "let Capstan choose the accelerator; capstan doctor says which works"}
 	case line == "":
-		return fmt.Errorf("QEMU ended at its start: %s", proc.failure())
+		return &startError{"QEMU ended at its start: " + proc.failure(), doctor}
 	}
-	return fmt.Errorf("QEMU would not start: %s", line)
+	return &startError{"QEMU would not start: " + line, doctor}
 }
+
+const doctor = "capstan doctor looks at QEMU and the accelerator"
+
+// startError is why QEMU would not run a machine.
+type startError struct{ text, hint string }
+
+func (e *startError) Error() string { return e.text }
+
+// Hint is the way out.
+func (e *startError) Hint() string { return e.hint }
 
 // withoutOption cuts off the option that QEMU repeats before its complaint:
 // "-device rtl8139: no such device".

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/signal"
@@ -48,6 +49,16 @@ func main() {
 	case "write": // write FILE TEXT
 		check(os.WriteFile(args[0], []byte(args[1]), 0o644))
 		fmt.Println("written")
+	case "fill": // fill FILE, until there is no room or 64 MiB
+		f, err := os.Create(args[0])
+		check(err)
+		for range 64 {
+			noise := make([]byte, 1<<20)
+			rand.Read(noise)
+			_, err := f.Write(noise)
+			check(err)
+			check(f.Sync())
+		}
 	case "count": // count LINES
 		lines, err := strconv.Atoi(args[0])
 		check(err)
