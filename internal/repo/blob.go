@@ -122,6 +122,7 @@ const drainOnClose = 1 << 20
 // would return io.EOF returns a *CorruptError instead if they differ.
 type blobReader struct {
 	f    *os.File
+	path string // in the store, for errors
 	want v1.Hash
 	sum  hash.Hash
 	left int64
@@ -140,7 +141,12 @@ func (e *missingError) Is(target error) bool { return target == fs.ErrNotExist }
 // openBlob opens a blob of the given size for reading. A blob that is absent
 // gives a *missingError; explain says what that means.
 func (s *Store) openBlob(h v1.Hash, size int64) (*blobReader, error) {
-	f, err := os.Open(s.blobPath(h))
+	return s.openBlobAt(s.blobPath(h), h, size)
+}
+
+// openBlobAt is openBlob for another link to the blob.
+func (s *Store) openBlobAt(path string, h v1.Hash, size int64) (*blobReader, error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &missingError{digest: h, path: s.blobPath(h)}
 	}
@@ -154,10 +160,10 @@ func (s *Store) openBlob(h v1.Hash, size int64) (*blobReader, error) {
 	}
 	if fi.Size() != size || !fi.Mode().IsRegular() {
 		_ = f.Close()
-		return nil, &CorruptError{Digest: h, Path: f.Name(),
+		return nil, &CorruptError{Digest: h, Path: s.blobPath(h),
 			Reason: fmt.Sprintf("it should have %d bytes, and has %d", size, fi.Size())}
 	}
-	return &blobReader{f: f, want: h, sum: sha256.New(), left: size}, nil
+	return &blobReader{f: f, path: s.blobPath(h), want: h, sum: sha256.New(), left: size}, nil
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
@@ -193,7 +199,7 @@ func (b *blobReader) verify() {
 }
 
 func (b *blobReader) corrupt(reason string) error {
-	return &CorruptError{Digest: b.want, Path: b.f.Name(), Reason: reason}
+	return &CorruptError{Digest: b.want, Path: b.path, Reason: reason}
 }
 
 // Close closes the blob. Where no more than a tar's padding is left to read,

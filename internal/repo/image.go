@@ -20,7 +20,8 @@ type Entry struct {
 	Name         Name            `json:"name"` // zero for an image without a name
 	Digest       v1.Hash         `json:"digest"`
 	MediaType    types.MediaType `json:"mediaType"`
-	Size         int64           `json:"size"` // bytes of all blobs, as stored
+	Source       v1.Hash         `json:"source,omitzero"` // the index that a registry had it in, if any
+	Size         int64           `json:"size"`            // bytes of all blobs, as stored
 	Created      time.Time       `json:"created,omitzero"`
 	OS           string          `json:"os,omitempty"`
 	Architecture string          `json:"architecture,omitempty"`
@@ -86,12 +87,13 @@ func (s *Store) Find(ctx context.Context, refs ...string) (string, error) {
 
 // load reads what d refers to.
 func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
-	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType}
+	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType, Source: sourceOf(d)}
 	d, err := s.pick(d)
 	if err != nil {
 		return nil, entry, err
 	}
-	img := &diskImage{store: s, mediaType: d.MediaType}
+	img := &rawImage{mediaType: d.MediaType}
+	img.layer = func(l v1.Descriptor) blobLayer { return &diskLayer{store: s, desc: l} }
 	if img.rawManifest, err = s.readDocument(d); err != nil {
 		return nil, entry, err
 	}
@@ -208,9 +210,9 @@ func (s *Store) lost(h v1.Hash) (users []string, lost bool) {
 	return users, lost
 }
 
-// diskImage is the core that partial makes a v1.Image of.
-type diskImage struct {
-	store       *Store
+// rawImage is the core that partial makes a v1.Image of.
+type rawImage struct {
+	layer       func(v1.Descriptor) blobLayer
 	mediaType   types.MediaType
 	rawManifest []byte
 	rawConfig   []byte
@@ -218,26 +220,32 @@ type diskImage struct {
 	diffIDs     []v1.Hash
 }
 
-func (i *diskImage) MediaType() (types.MediaType, error) { return i.mediaType, nil }
-func (i *diskImage) RawManifest() ([]byte, error)        { return i.rawManifest, nil }
-func (i *diskImage) RawConfigFile() ([]byte, error)      { return i.rawConfig, nil }
+func (i *rawImage) MediaType() (types.MediaType, error) { return i.mediaType, nil }
+func (i *rawImage) RawManifest() ([]byte, error)        { return i.rawManifest, nil }
+func (i *rawImage) RawConfigFile() ([]byte, error)      { return i.rawConfig, nil }
 
 // LayerByDigest returns a layer, or the config as one, as registries do.
-func (i *diskImage) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+func (i *rawImage) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
 	for n, d := range i.manifest.Layers {
 		if d.Digest != h {
 			continue
 		}
-		layer := diskLayer{store: i.store, desc: d}
+		layer := i.layer(d)
 		if len(i.diffIDs) == len(i.manifest.Layers) {
-			return &diffLayer{diskLayer: layer, diffID: i.diffIDs[n]}, nil
+			return &diffLayer{blobLayer: layer, diffID: i.diffIDs[n]}, nil
 		}
-		return &layer, nil
+		return layer, nil
 	}
 	if i.manifest.Config.Digest == h {
-		return &diskLayer{store: i.store, desc: i.manifest.Config}, nil
+		return i.layer(i.manifest.Config), nil
 	}
 	return nil, fmt.Errorf("image has no layer %s", h)
+}
+
+// blobLayer is a blob as a layer.
+type blobLayer interface {
+	partial.CompressedLayer
+	Descriptor() (*v1.Descriptor, error)
 }
 
 // diskLayer is a blob of the store as a layer.
@@ -264,9 +272,9 @@ func (l *diskLayer) Compressed() (io.ReadCloser, error) {
 	}
 }
 
-// diffLayer is a diskLayer whose uncompressed digest the config tells.
+// diffLayer is a layer whose uncompressed digest the config tells.
 type diffLayer struct {
-	diskLayer
+	blobLayer
 	diffID v1.Hash
 }
 

@@ -17,6 +17,10 @@ import (
 // annotations.md, "Pre-Defined Annotation Keys".
 const refName = "org.opencontainers.image.ref.name"
 
+// sourceName is the annotation that holds the digest of the index from which a
+// registry gave the image for one platform.
+const sourceName = "org.capstan.source"
+
 // maxDocument bounds the index, manifests and configs, in bytes. Registries
 // refuse manifests over 4 MiB.
 const maxDocument = 8 << 20
@@ -138,7 +142,7 @@ func setEntry(idx *v1.IndexManifest, name Name, d v1.Descriptor) bool {
 	d.Annotations = notes
 	for i, old := range idx.Manifests {
 		if hasKey(old, name.key()) {
-			same := old.Digest == d.Digest && old.Size == d.Size
+			same := old.Digest == d.Digest && old.Size == d.Size && sourceOf(old) == sourceOf(d)
 			idx.Manifests[i] = d
 			return !same
 		}
@@ -162,6 +166,22 @@ func entryName(d v1.Descriptor) Name {
 		return Name{}
 	}
 	return n
+}
+
+// setSource notes the index that d was chosen from.
+func setSource(d *v1.Descriptor, source v1.Hash) {
+	if source != (v1.Hash{}) && source != d.Digest {
+		d.Annotations = map[string]string{sourceName: source.String()}
+	}
+}
+
+// sourceOf returns what setSource noted, or the zero Hash.
+func sourceOf(d v1.Descriptor) v1.Hash {
+	h, err := v1.NewHash(d.Annotations[sourceName])
+	if err != nil {
+		return v1.Hash{}
+	}
+	return h
 }
 
 // find returns the entries of idx that ref means: the one of that name, or
@@ -197,7 +217,7 @@ func findName(idx *v1.IndexManifest, name Name) int {
 			if hasKey(d, key) {
 				return i
 			}
-		} else if d.Digest == name.Digest && entryName(d).Repository() == repository {
+		} else if (d.Digest == name.Digest || sourceOf(d) == name.Digest) && entryName(d).Repository() == repository {
 			return i
 		}
 	}

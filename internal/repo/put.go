@@ -29,14 +29,26 @@ type parts struct {
 // Layers that a LayerWriter of this store made, or Load unpacked, are moved,
 // not copied.
 func (s *Store) Put(ctx context.Context, name Name, img v1.Image) (Entry, error) {
-	entry, err := s.put(ctx, name, img)
+	st, err := s.newStage(ctx)
+	if err != nil {
+		return Entry{}, fmt.Errorf("storing image %s: %w", name, err)
+	}
+	defer st.close()
+	return s.put(ctx, name, img, v1.Hash{}, st, map[v1.Hash]string{})
+}
+
+// put is Put with blobs that lie in the stage st already, at the paths in
+// staged. The digest source, where it is not zero, is that of the index from
+// which a registry gave the image.
+func (s *Store) put(ctx context.Context, name Name, img v1.Image, source v1.Hash, st *stage, staged map[v1.Hash]string) (Entry, error) {
+	entry, err := s.putParts(ctx, name, img, source, st, staged)
 	if err != nil {
 		return Entry{}, fmt.Errorf("storing image %s: %w", name, err)
 	}
 	return entry, nil
 }
 
-func (s *Store) put(ctx context.Context, name Name, img v1.Image) (Entry, error) {
+func (s *Store) putParts(ctx context.Context, name Name, img v1.Image, source v1.Hash, st *stage, staged map[v1.Hash]string) (Entry, error) {
 	if name.IsZero() {
 		return Entry{}, errors.New("it has no name")
 	}
@@ -44,15 +56,11 @@ func (s *Store) put(ctx context.Context, name Name, img v1.Image) (Entry, error)
 	if err != nil {
 		return Entry{}, err
 	}
-	if name.Digest != (v1.Hash{}) && name.Digest != p.desc.Digest {
+	if name.Digest != (v1.Hash{}) && name.Digest != p.desc.Digest && name.Digest != source {
 		return Entry{}, fmt.Errorf("its digest is %s", p.desc.Digest)
 	}
-	st, err := s.newStage(ctx)
-	if err != nil {
-		return Entry{}, err
-	}
-	defer st.close()
-	staged := map[v1.Hash]string{}
+	setSource(&p.desc, source)
+	p.entry.Source = sourceOf(p.desc)
 	for done := false; !done; {
 		// A blob that was there may be collected before the commit. Then this
 		// goes round again, with one blob more staged each time.

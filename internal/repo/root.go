@@ -39,9 +39,21 @@ func (s *Store) Root(ctx context.Context, digest v1.Hash, dst string, make func(
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return s.withRoot(ctx, digest, make, func() error { return linkOrCopy(ctx, cached, dst) })
+}
+
+// CacheRoot makes the flattened root of an image, as Root does, for later.
+func (s *Store) CacheRoot(ctx context.Context, digest v1.Hash, make func(context.Context, *os.File) error) error {
+	return s.withRoot(ctx, digest, make, func() error { return nil })
+}
+
+// withRoot makes a root unless it is cached, and calls use before anybody can
+// remove it.
+func (s *Store) withRoot(ctx context.Context, digest v1.Hash, make func(context.Context, *os.File) error, use func() error) error {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
+	cached := s.rootPath(digest)
 	lock, err := lockRoot(ctx, strings.TrimSuffix(cached, rootSuffix)+lockSuffix)
 	if err != nil {
 		return err
@@ -52,7 +64,7 @@ func (s *Store) Root(ctx context.Context, digest v1.Hash, dst string, make func(
 			return fmt.Errorf("flattening image %s: %w", digest.Hex[:12], err)
 		}
 	}
-	return linkOrCopy(ctx, cached, dst)
+	return use()
 }
 
 func (s *Store) rootPath(h v1.Hash) string {
