@@ -89,7 +89,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
-	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newPrune(a))
+	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newPull(a), newPush(a), newSave(a), newLoad(a), newPrune(a))
 	add("more", newInspect(a), newDoctor(a), newVersion(a))
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("more")

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"io"
+	"os"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// progress shows how far pieces of work are: a bar for each on a terminal,
+// else a line when each begins and ends, to standard error. It is what the
+// packages that do long work call Progress.
+type progress struct {
+	say  func(format string, args ...any)
+	bars *mpb.Progress // nil where there is no terminal
+
+	mu     sync.Mutex
+	pieces map[string]*piece
+}
+
+// piece is one piece of work that was begun.
+type piece struct {
+	bar  *mpb.Bar
+	done bool
+}
+
+// newProgress returns a progress that the caller closes. With quiet it shows
+// nothing.
+func newProgress(cmd *cobra.Command, quiet bool) *progress {
+	p := &progress{pieces: map[string]*piece{}, say: func(string, ...any) {}}
+	if quiet {
+		return p
+	}
+	p.say = func(format string, args ...any) { note(cmd, format, args...) }
+	if out, ok := cmd.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		p.bars = mpb.New(mpb.WithOutput(io.Writer(out)), mpb.WithWidth(40))
+	}
+	return p
+}
+
+// Update tells how far a piece of work is.
+func (p *progress) Update(name string, done, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.pieces[name]
+	if w == nil {
+		w = &piece{}
+		p.pieces[name] = w
+		p.begin(w, name, done, total)
+	}
+	if w.done {
+		return
+	}
+	w.done = done == total
+	switch {
+	case w.bar != nil:
+		w.bar.SetCurrent(done)
+	case w.done:
+		p.say("%s: done", name)
+	}
+}
+
+func (p *progress) begin(w *piece, name string, done, total int64) {
+	if p.bars == nil {
+		if w.done = done == total; w.done {
+			p.say("%s: there already", name)
+		} else {
+			p.say("%s: %s", name, size(total))
+		}
+		return
+	}
+	w.bar = p.bars.AddBar(total,
+		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)),
+	)
+}
+
+// close ends the display. Bars that are not full stay as they are.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bars == nil {
+		return
+	}
+	for _, w := range p.pieces {
+		if w.bar != nil && !w.done {
+			w.bar.Abort(false)
+		}
+	}
+	p.bars.Wait()
+}

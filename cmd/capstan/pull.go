@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"capstan/internal/image"
+	"capstan/internal/repo"
+)
+
+func newPull(a *app) *cobra.Command {
+	var platform string
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "pull [flags] NAME",
+		Short: "Bring an image from a registry into the local store",
+		Long: "Bring an image from a registry into the local store, ready to run. Layers that\n" +
+			"the store has are not downloaded again. The digest goes to standard output.",
+		Example: "  capstan pull redis\n" +
+			"  capstan pull registry.example.org/team/app:1.2\n" +
+			"  capstan pull --platform linux/arm64 debian:12\n" +
+			"  capstan pull redis@sha256:…",
+		Args:              exactly(1, "the name of an image"),
+		ValidArgsFunction: a.completeImages,
+	}
+	cmd.Flags().StringVar(&platform, "platform", "", "pull for `OS/ARCH[/VARIANT]` (default: what guests here run)")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but the digest")
+	cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := repo.ParseName(args[0])
+		if err != nil {
+			return err
+		}
+		want, err := parsePlatform(platform)
+		if err != nil {
+			return usage(cmd, err)
+		}
+		progress := newProgress(cmd, quiet)
+		entry, err := a.pull(cmd, name, image.PullOptions{Platform: want, Progress: progress})
+		progress.close()
+		if err != nil {
+			return err
+		}
+		if !quiet {
+			note(cmd, "pulled %s (%s)", entry.Name, size(entry.Size))
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), entry.Digest)
+		return nil
+	}
+	return cmd
+}
+
+// pull brings the image that name stands for into the store.
+func (a *app) pull(cmd *cobra.Command, name repo.Name, opts image.PullOptions) (repo.Entry, error) {
+	store, err := a.store()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	return image.Pull(cmd.Context(), store, a.client(), name.At(a.settings.Registries.Default()), opts)
+}
+
+// parsePlatform reads OS/ARCH[/VARIANT]; "" is the zero value.
+func parsePlatform(s string) (v1.Platform, error) {
+	if s == "" {
+		return v1.Platform{}, nil
+	}
+	p, err := v1.ParsePlatform(s)
+	if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" {
+		return v1.Platform{}, fmt.Errorf("--platform %s: expected OS/ARCH[/VARIANT], such as linux/arm64", s)
+	}
+	return *p, nil
+}
