@@ -18,13 +18,13 @@ import (
 
 // settingKeys are the keys of config.yaml; but for registries, each is one
 // value.
-var settingKeys = []string{"accel", "cpus", "disable_kvm", "memory", "offline", "qemu_path", "registries"}
+var settingKeys = []string{"accel", "cpus", "disable_kvm", "log_files", "log_size", "memory", "offline", "qemu_path", "registries"}
 
 // oldKeys are old Capstan's, which mean nothing any more and do no harm.
 var oldKeys = []string{"qemu_aio_type", "repo_url"}
 
 const (
-	configForm = "lines such as memory: 1G, of the keys accel, cpus, disable_kvm, memory, offline, qemu_path and registries"
+	configForm = "lines such as memory: 1G, of the keys accel, cpus, disable_kvm, log_files, log_size, memory, offline, qemu_path and registries"
 
 	// maxConfig bounds config.yaml, in bytes.
 	maxConfig = 1 << 20
@@ -107,6 +107,8 @@ var settingForms = map[string]string{
 	"accel":       "tcg",
 	"cpus":        "2",
 	"disable_kvm": "true",
+	"log_files":   "3",
+	"log_size":    "10M",
 	"memory":      "512M",
 	"offline":     "true",
 	"qemu_path":   "/usr/bin/qemu-system-x86_64",

@@ -143,7 +143,11 @@ func newPrune(a *app) *cobra.Command {
 			if !instances || i.State.Live() {
 				continue
 			}
-			if err := i.Remove(); err != nil && !errors.Is(err, instance.ErrRunning) {
+			err := i.Remove()
+			if errors.Is(err, instance.ErrRunning) || errors.Is(err, instance.ErrNotFound) {
+				continue // somebody else has begun to run it, or removed it
+			}
+			if err != nil {
 				return err
 			}
 			fmt.Fprintln(out, "removed instance", i.Config.Name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"time"
@@ -102,14 +103,24 @@ func newStart(a *app) *cobra.Command {
 	return cmd
 }
 
-// background starts an instance and prints its name.
+// background starts an instance, waits until its application was started, and
+// prints its name. An application that cannot be started is an error with the
+// status that says why.
 func (a *app) background(cmd *cobra.Command, i *instance.Instance) error {
 	started, err := a.start(cmd, i)
 	if err != nil {
 		return err
 	}
+	defer started.Attached()
 	tellStart(cmd, started.State)
+	now, err := i.Up(cmd.Context())
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
+	if now.Exit.Unstarted() || now.Status == instance.Dead {
+		return a.status(cmd, i, now)
+	}
 	return nil
 }
 
@@ -154,14 +165,19 @@ func newRm(a *app) *cobra.Command {
 		Short:   "Remove instances, with all that they had written",
 		Example: "  capstan rm job\n  capstan rm -f db",
 	}, func(ctx context.Context, i *instance.Instance) error {
-		if force && i.State.Live() {
-			if err := i.Kill(ctx); err != nil && !errors.Is(err, instance.ErrNotRunning) {
+		if force {
+			err := i.Kill(ctx)
+			if err == nil && i.Config.Remove {
+				return nil // its supervisor has done that
+			}
+			if err != nil && !errors.Is(err, instance.ErrNotRunning) {
 				return err
 			}
-			if i.Config.Remove {
-				return nil
+			err = i.Refresh()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // somebody else has done that
 			}
-			if err := i.Refresh(); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -228,7 +244,7 @@ func newLogs(a *app) *cobra.Command {
 			return err
 		}
 		if kernel {
-			return copyLog(cmd.OutOrStdout(), i.KernelPath(), 0)
+			return printFile(cmd.OutOrStdout(), i.KernelPath())
 		}
 		offset, err := logOffset(i, tail, since)
 		if err != nil {
@@ -240,7 +256,7 @@ func newLogs(a *app) *cobra.Command {
 				return err
 			}
 		}
-		return copyLog(cmd.OutOrStdout(), i.ConsolePath(), offset)
+		return i.CopyLog(cmd.OutOrStdout(), offset)
 	}
 	return cmd
 }
@@ -252,7 +268,7 @@ func logOffset(i *instance.Instance, tail, since string) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if offset, err = i.OffsetSince(t); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if offset, err = i.OffsetSince(t); err != nil {
 			return 0, err
 		}
 	}
@@ -264,9 +280,6 @@ func logOffset(i *instance.Instance, tail, since string) (int64, error) {
 		return 0, fmt.Errorf("--tail %s: expected a number of lines, or all", tail)
 	}
 	at, err := i.OffsetTail(n)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
 	return max(offset, at), err
 }
 
@@ -285,8 +298,8 @@ func parseSince(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("--since %s: expected a time such as 2026-01-31T12:00:00Z, or a span such as 10m", s)
 }
 
-// copyLog prints a log; one that does not exist yet is empty.
-func copyLog(w io.Writer, path string, offset int64) error {
+// printFile prints a file; one that does not exist yet is empty.
+func printFile(w io.Writer, path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -295,9 +308,6 @@ func copyLog(w io.Writer, path string, offset int64) error {
 		return fmt.Errorf("reading the log: %w", err)
 	}
 	defer f.Close()
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return fmt.Errorf("reading the log: %w", err)
-	}
 	_, err = io.Copy(w, f)
 	return err
 }

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -31,6 +32,12 @@ func main() {
 // supervise is the whole life of a supervisor process. It takes nothing from
 // flags: what it needs stands in its instance's directory and settings.
 func supervise(dir string) int {
+	signal.Ignore(syscall.SIGPIPE) // whoever started this may be gone
+	attached := make(chan struct{})
+	go func() { // ends with the process
+		defer close(attached)
+		io.Copy(io.Discard, os.Stdin)
+	}()
 	said := false
 	say := func(r instance.Ready) {
 		if !said {
@@ -46,6 +53,7 @@ func supervise(dir string) int {
 			err = instance.Supervise(context.Background(), dir, instance.Boot{
 				Driver: qemu.New(qemu.Options{Path: set.QEMU}),
 				Kernel: files.Kernel, Decompressed: files.Decompressed,
+				Log: set.Log, Attached: attached,
 			}, say)
 		}
 	}

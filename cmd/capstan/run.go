@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -33,6 +34,9 @@ func newRun(a *app) *cobra.Command {
 		Short: "Run an image, or a program of this host, as a virtual machine",
 		Long: "Run an image as a virtual machine. Its output is the terminal's; Ctrl-C stops it,\n" +
 			"a second Ctrl-C kills it, and capstan ends with the application's exit status.\n" +
+			"With -d it runs on in the background once its application was started: capstan logs\n" +
+			"-f shows its output. With -dit it has a terminal and an open input that nobody types\n" +
+			"at, until capstan start -ai runs it again at this one.\n" +
 			"A path that begins with . or / is a program: it is packed with the libraries\n" +
 			"that it needs, and run.",
 		Example: "  capstan run --rm redis\n" +
@@ -77,9 +81,6 @@ func newRun(a *app) *cobra.Command {
 
 func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) error {
 	ctx := cmd.Context()
-	if f.detach && f.remove && f.tty && f.stdin {
-		return usage(cmd, fmt.Errorf("-d leaves nobody at the terminal that -it asks for"))
-	}
 	if isPath(ref) {
 		built, err := a.buildProgram(cmd, ref)
 		if err != nil {
@@ -166,7 +167,7 @@ func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool
 	signal.Notify(signals, os.Interrupt)
 	defer signal.Stop(signals)
 
-	offset, err := inst.ConsoleSize()
+	offset, err := inst.LogSize()
 	if err != nil {
 		return err
 	}
@@ -175,29 +176,40 @@ func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool
 		return err
 	}
 	tellStart(cmd, started.State)
-	restore := a.terminal(cmd, inst, stdin)
-	defer restore()
-
 	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer cancel()
-	go interrupts(ctx, cmd, inst, signals)
-	ended := make(chan error, 1)
-	var last instance.State
-	go func() {
-		var err error
-		last, err = inst.Wait(ctx)
-		ended <- err
-	}()
-	followErr := inst.Follow(ctx, cmd.OutOrStdout(), offset)
-	if err := <-ended; err != nil {
+	last, err := a.watch(ctx, cmd, inst, started, offset, stdin, signals)
+	if err != nil {
 		return err
 	}
-	started.Wait() // the instance is gone, where it was to be removed
-	restore()
-	if followErr != nil {
-		return fmt.Errorf("copying the output: %w", followErr)
-	}
 	return a.status(cmd, inst, last)
+}
+
+// watch shows a started instance's output, from an offset of its log, until it
+// has ended and, where it was to be removed, is gone.
+func (a *app) watch(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, started *instance.Started, offset int64, stdin bool, signals <-chan os.Signal) (instance.State, error) {
+	link, err := inst.Attach(ctx, offset)
+	started.Attached()
+	if errors.Is(err, instance.ErrNotRunning) {
+		return inst.Wait(ctx) // its supervisor was killed
+	}
+	if err != nil {
+		return instance.State{}, err
+	}
+	restore := a.terminal(cmd, inst, stdin)
+	defer restore()
+	go interrupts(ctx, cmd, inst, signals)
+	_, copyErr := io.Copy(cmd.OutOrStdout(), link.Output)
+	link.Output.Close()
+	last, err := link.Wait(ctx)
+	if err != nil {
+		return last, err
+	}
+	started.Wait()
+	if copyErr != nil && last.Status != instance.Dead {
+		return last, fmt.Errorf("copying the output: %w", copyErr)
+	}
+	return last, nil
 }
 
 // status turns an instance's end into this process's.

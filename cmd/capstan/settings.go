@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"capstan/internal/capstanfile"
+	"capstan/internal/instance"
 	"capstan/internal/repo"
 )
 
@@ -24,10 +25,16 @@ type settings struct {
 	Accel  string // accel: "" takes the best that works
 	Memory int64  // memory, in bytes, where neither flag nor image says
 	CPUs   int    // cpus, likewise
+	// Log bounds what is kept of an instance's output: log_size for each of
+	// log_files files.
+	Log instance.LogLimit
 
 	Offline    bool            // offline: nothing is looked up outside
 	Registries repo.Registries // registries: where short names are looked for, in this order
 }
+
+// minLogSize leaves room for a piece of output with its index.
+const minLogSize = 128 << 10
 
 func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	v := viper.New()
@@ -37,6 +44,8 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	v.SetDefault("cpus", "1")
 	v.SetDefault("offline", "false")
 	v.SetDefault("disable_kvm", "false")
+	v.SetDefault("log_size", size(instance.DefaultLog.Size))
+	v.SetDefault("log_files", strconv.Itoa(instance.DefaultLog.Files))
 	if flags != nil {
 		v.BindPFlag("root", flags.Lookup("root"))
 		v.BindPFlag("offline", flags.Lookup("offline"))
@@ -73,6 +82,12 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	}
 	if noKVM && s.Accel == "" { // old Capstan's name for it
 		s.Accel = "tcg"
+	}
+	if s.Log.Size, err = capstanfile.ParseMemory(v.GetString("log_size")); err != nil || s.Log.Size < minLogSize {
+		return wrong("log_size", fmt.Sprintf("%q is no size of %s or more", v.GetString("log_size"), size(minLogSize)))
+	}
+	if s.Log.Files, err = strconv.Atoi(v.GetString("log_files")); err != nil || s.Log.Files < 1 {
+		return wrong("log_files", fmt.Sprintf("%q is no number of files", v.GetString("log_files")))
 	}
 	return s, nil
 }

@@ -20,6 +20,10 @@ type Exit struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Unstarted reports whether the application was never started. Of one that
+// ran, PID 1 gives a reason only where a signal ended it.
+func (e Exit) Unstarted() bool { return e.Reason != "" && e.Signal == 0 }
+
 // exitPrefix begins the console's last line. The newline in front is part of
 // the report, so that the application's own last bytes stay as they were.
 var exitPrefix = []byte("\ncapstan-exit: ")

@@ -17,11 +17,33 @@ import (
 	"capstan/guest/api"
 )
 
+// endPatience bounds the wait for a supervisor that is about to begin, or to
+// end: in its last moments it answers nobody and still holds its lock.
+const endPatience = 15 * time.Second
+
 // client returns an HTTP client of the instance's supervisor.
 func (i *Instance) client() *http.Client {
-	dir := i.Dir
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) }
-	return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	return &http.Client{Transport: &http.Transport{DialContext: i.connect, DisableKeepAlives: true}}
+}
+
+// connect waits for a supervisor that is just beginning.
+func (i *Instance) connect(ctx context.Context, _, _ string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	for {
+		conn, err := dial(ctx, i.Dir)
+		if err == nil {
+			return conn, nil
+		}
+		if !supervised(i.Dir) {
+			return nil, ErrNotRunning
+		}
+		select {
+		case <-time.After(retryLock):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func (i *Instance) do(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
@@ -32,15 +54,22 @@ func (i *Instance) do(ctx context.Context, method, path string, query url.Values
 	}
 	resp, err := i.client().Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if !supervised(i.Dir) {
-			return nil, fmt.Errorf("%s: %w", i.Config.Name, ErrNotRunning)
-		}
-		return nil, fmt.Errorf("reaching the supervisor of %s: %w", i.Config.Name, errors.Unwrap(err))
+		return nil, i.lost(ctx, errors.Unwrap(err))
 	}
 	return resp, nil
+}
+
+// lost is the error of a request that the supervisor did not answer.
+func (i *Instance) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	bound, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	if errors.Is(err, ErrNotRunning) || i.gone(bound) == nil {
+		return fmt.Errorf("%s: %w", i.Config.Name, ErrNotRunning)
+	}
+	return fmt.Errorf("reaching the supervisor of %s: %w", i.Config.Name, err)
 }
 
 func (i *Instance) call(ctx context.Context, method, path string, query url.Values, body io.Reader, v any) error {
@@ -48,22 +77,74 @@ func (i *Instance) call(ctx context.Context, method, path string, query url.Valu
 	if err != nil {
 		return err
 	}
-	if err := answer(resp, v); err != nil {
+	return i.answered(ctx, resp, v)
+}
+
+// answered reads the answer to a request.
+func (i *Instance) answered(ctx context.Context, resp *http.Response, v any) error {
+	err := answer(resp, v)
+	if errors.Is(err, errCut) {
+		return i.lost(ctx, err)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", i.Config.Name, err)
 	}
 	return nil
 }
 
 // Follow copies the application's output from an offset of the log to w,
-// until the instance ends.
+// until the instance ends. Of a reader that is slower than the log's rotation
+// it skips what is gone.
 func (i *Instance) Follow(ctx context.Context, w io.Writer, offset int64) error {
-	resp, err := i.do(ctx, http.MethodGet, "/console", url.Values{"offset": {strconv.FormatInt(offset, 10)}}, nil)
+	console, err := i.output(ctx, offset, false)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	_, err = io.Copy(w, resp.Body)
+	defer console.Close()
+	_, err = io.Copy(w, console)
 	return err
+}
+
+// Attachment is a connection to a running instance, which gets all of its
+// output and its end.
+type Attachment struct {
+	// Output is the application's, until the instance ends. Nothing of it is
+	// skipped: if it is not read, the application waits in the end, as with a
+	// pipe.
+	Output io.ReadCloser
+
+	inst *Instance
+	end  *http.Response
+}
+
+// Attach connects to the instance, to read its output from an offset of the log.
+func (i *Instance) Attach(ctx context.Context, offset int64) (*Attachment, error) {
+	output, err := i.output(ctx, offset, true)
+	if err != nil {
+		return nil, err
+	}
+	end, err := i.do(ctx, http.MethodGet, "/wait", nil, nil)
+	if err != nil {
+		output.Close()
+		return nil, err
+	}
+	return &Attachment{Output: output, inst: i, end: end}, nil
+}
+
+// Wait returns the instance's last state once it has ended.
+func (a *Attachment) Wait(ctx context.Context) (State, error) {
+	var state State
+	err := a.inst.answered(ctx, a.end, &state)
+	return a.inst.stateOr(&state, err)
+}
+
+func (i *Instance) output(ctx context.Context, offset int64, all bool) (io.ReadCloser, error) {
+	query := url.Values{"offset": {strconv.FormatInt(offset, 10)}, "all": {strconv.FormatBool(all)}}
+	resp, err := i.do(ctx, http.MethodGet, "/console", query, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
 
 // Input sends r to the application's standard input, and its end.
@@ -71,19 +152,29 @@ func (i *Instance) Input(ctx context.Context, r io.Reader) error {
 	return i.call(ctx, http.MethodPost, "/console", nil, struct{ io.Reader }{r}, nil)
 }
 
+// Up waits until the application was started, or the machine has ended before
+// that could be known, and returns the state then. A guest that is slow to
+// start it is not waited for beyond some seconds.
+func (i *Instance) Up(ctx context.Context) (State, error) { return i.state(ctx, "/up") }
+
 // Wait returns the instance's last state once it has ended. One that is not
 // running has ended already.
-func (i *Instance) Wait(ctx context.Context) (State, error) {
+func (i *Instance) Wait(ctx context.Context) (State, error) { return i.state(ctx, "/wait") }
+
+func (i *Instance) state(ctx context.Context, path string) (State, error) {
 	var state State
-	err := i.call(ctx, http.MethodGet, "/wait", nil, nil, &state)
-	if err == nil {
-		return state, nil
+	err := i.call(ctx, http.MethodGet, path, nil, nil, &state)
+	return i.stateOr(&state, err)
+}
+
+// stateOr is the state that the supervisor told, or else, where it is gone,
+// what the directory holds.
+func (i *Instance) stateOr(told *State, err error) (State, error) {
+	if !errors.Is(err, ErrNotRunning) {
+		return *told, err
 	}
-	if ctx.Err() != nil || supervised(i.Dir) {
-		return State{}, err
-	}
-	if refreshErr := i.Refresh(); refreshErr != nil {
-		return State{}, err
+	if err := i.Refresh(); err != nil {
+		return State{}, fmt.Errorf("%s: %w", i.Config.Name, ErrNotFound) // it was to be removed
 	}
 	return i.State, nil
 }
@@ -111,7 +202,7 @@ func (i *Instance) Kill(ctx context.Context) error {
 func (i *Instance) gone(ctx context.Context) error {
 	held := newLock(i.Dir, readOnly)
 	defer held.Close()
-	if ok, err := held.TryRLockContext(ctx, 5*time.Millisecond); !ok && !os.IsNotExist(err) {
+	if ok, err := held.TryRLockContext(ctx, retryLock); !ok && !os.IsNotExist(err) {
 		return fmt.Errorf("waiting for the end of %s: %w", i.Config.Name, err)
 	}
 	return nil

@@ -6,64 +6,159 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
-	"sort"
 	"sync"
 	"time"
-
-	"capstan/guest/api"
 )
 
-// indexEntry is the size of an entry of the index in bytes.
-const indexEntry = 16
-
-// consoleLog is the application's output: the bytes in one file, and in a
-// second one, for each piece that arrived, when (nanoseconds since the epoch)
-// and at which offset, 8 bytes each, big-endian.
-type consoleLog struct {
-	bytes, index *os.File
-
-	mu     sync.Mutex
-	size   int64
-	closed bool
-	more   chan struct{} // closed and replaced when there is more to read
+// LogLimit bounds a console's log on disk.
+type LogLimit struct {
+	Size  int64 // of one segment, its index included, in bytes
+	Files int   // how many segments are kept
 }
 
-func openConsole(dir string) (*consoleLog, error) {
-	const flags = os.O_RDWR | os.O_CREATE | os.O_APPEND
-	b, err := os.OpenFile(filepath.Join(dir, consoleFile), flags, 0o600)
+// DefaultLog is the bound where none is set.
+var DefaultLog = LogLimit{Size: 10 << 20, Files: 3}
+
+// consoleLog is the application's output as its supervisor writes it:
+// segments, as console_files.go describes them, of which the oldest go.
+type consoleLog struct {
+	dir   string
+	limit LogLimit
+
+	mu           sync.Mutex
+	bytes, index *os.File // of the newest segment
+	indexed      int64    // bytes in index
+	begins       []int64  // of the segments, oldest first
+	size         int64    // where the log ends
+	readers      map[*reader]struct{}
+	holding      bool // the machine waits for readers
+	closed       bool
+	more         chan struct{} // closed and replaced when there is more to read
+	read         *sync.Cond    // a reader has read, or there is no point in waiting
+}
+
+// reader is one that nothing may be taken away from before it has read it.
+type reader struct{ offset int64 }
+
+func openConsole(dir string, limit LogLimit) (*consoleLog, error) {
+	c := &consoleLog{dir: dir, limit: limit, readers: map[*reader]struct{}{}, more: make(chan struct{})}
+	c.read = sync.NewCond(&c.mu)
+	begins, size, err := logSegments(dir)
 	if err != nil {
-		return nil, fmt.Errorf("opening the console's log: %w", err)
+		return nil, err
 	}
-	x, err := os.OpenFile(filepath.Join(dir, indexFile), flags, 0o600)
+	c.begins, c.size = begins, size
+	if len(begins) == 0 {
+		c.begins = []int64{0}
+	}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// open opens the newest segment, and makes it where it is new.
+func (c *consoleLog) open() error {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	newest := c.begins[len(c.begins)-1]
+	index, err := os.OpenFile(indexPath(c.dir, newest), flags, 0o600)
 	if err != nil {
-		b.Close()
-		return nil, fmt.Errorf("opening the console's log: %w", err)
+		return fmt.Errorf("opening the console's log: %w", err)
 	}
-	size, err := b.Seek(0, io.SeekEnd)
+	bytes, err := os.OpenFile(logPath(c.dir, newest), flags, 0o600)
+	if err == nil {
+		c.indexed, err = index.Seek(0, io.SeekEnd)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the console's log: %w", err)
+		index.Close()
+		return fmt.Errorf("opening the console's log: %w", err)
 	}
-	return &consoleLog{bytes: b, index: x, size: size, more: make(chan struct{})}, nil
+	c.bytes, c.index = bytes, index
+	return nil
 }
 
 func (c *consoleLog) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	var entry [indexEntry]byte
-	binary.BigEndian.PutUint64(entry[:8], uint64(time.Now().UnixNano()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	used := c.size - c.begins[len(c.begins)-1] + c.indexed
+	if used > 0 && used+int64(len(p))+indexEntry > c.limit.Size {
+		if err := c.rotate(); err != nil {
+			return 0, err
+		}
+	}
+	var entry [indexEntry]byte
+	binary.BigEndian.PutUint64(entry[:8], uint64(time.Now().UnixNano()))
 	binary.BigEndian.PutUint64(entry[8:], uint64(c.size))
 	if _, err := c.index.Write(entry[:]); err != nil {
 		return 0, err
 	}
+	c.indexed += indexEntry
 	n, err := c.bytes.Write(p)
 	c.size += int64(n)
 	c.wake()
 	return n, err
+}
+
+// rotate begins a new segment and removes those that are too many. It waits
+// for readers that need them, and so makes the application wait, unless the
+// machine has ended, or is to: then little more can come.
+func (c *consoleLog) rotate() error {
+	if err := errors.Join(c.bytes.Close(), c.index.Close()); err != nil {
+		return fmt.Errorf("rotating the console's log: %w", err)
+	}
+	c.begins = append(c.begins, c.size)
+	if err := c.open(); err != nil {
+		return err
+	}
+	for len(c.begins) > c.limit.Files {
+		for c.holding && c.needed(c.begins[1]) {
+			c.read.Wait()
+		}
+		if c.needed(c.begins[1]) {
+			return nil
+		}
+		if err := removeSegment(c.dir, c.begins[0]); err != nil {
+			return err
+		}
+		c.begins = c.begins[1:]
+	}
+	return nil
+}
+
+// needed reports whether a reader has not come to offset yet.
+func (c *consoleLog) needed(offset int64) bool {
+	for r := range c.readers {
+		if r.offset < offset {
+			return true
+		}
+	}
+	return false
+}
+
+// hold makes the machine wait for readers, from now on. letGo ends that: the
+// machine has ended, or is to.
+func (c *consoleLog) hold()  { c.setHolding(true) }
+func (c *consoleLog) letGo() { c.setHolding(false) }
+
+func (c *consoleLog) setHolding(holding bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holding = holding
+	c.read.Broadcast()
+}
+
+// awaitReaders returns when those that miss nothing have read all.
+func (c *consoleLog) awaitReaders() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.readers) > 0 {
+		c.read.Wait()
+	}
 }
 
 func (c *consoleLog) wake() {
@@ -72,26 +167,49 @@ func (c *consoleLog) wake() {
 }
 
 // Close ends all that follow the log once they have read it.
-func (c *consoleLog) Close() {
+func (c *consoleLog) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 	c.wake()
+	return errors.Join(c.bytes.Close(), c.index.Close())
 }
 
 // follow copies the log from offset to w, and what is added until the end.
+// What is removed before it was read is skipped.
 func (c *consoleLog) follow(ctx context.Context, w io.Writer, offset int64, flush func()) error {
+	return c.copyTo(ctx, w, &reader{offset}, flush)
+}
+
+// followAll is follow by a reader that misses nothing of what the log has.
+func (c *consoleLog) followAll(ctx context.Context, w io.Writer, offset int64, flush func()) error {
+	r := &reader{offset}
+	c.mu.Lock()
+	c.readers[r] = struct{}{}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.readers, r)
+		c.read.Broadcast()
+	}()
+	return c.copyTo(ctx, w, r, flush)
+}
+
+func (c *consoleLog) copyTo(ctx context.Context, w io.Writer, r *reader, flush func()) error {
+	flush()
 	for {
 		c.mu.Lock()
-		size, closed, more := c.size, c.closed, c.more
+		begin, end := segmentAt(c.begins, c.size, r.offset)
+		offset, closed, more := max(r.offset, begin), c.closed, c.more
 		c.mu.Unlock()
-		if offset < size {
-			n, err := io.Copy(w, io.NewSectionReader(c.bytes, offset, size-offset))
-			offset += n
-			if err != nil {
+		if offset < end {
+			n, err := copySegment(w, c.dir, begin, offset, end)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			flush()
+			c.advance(r, offset+n)
 			continue
 		}
 		if closed {
@@ -105,141 +223,10 @@ func (c *consoleLog) follow(ctx context.Context, w io.Writer, offset int64, flus
 	}
 }
 
-// quiet is how long the end of the output is held back, in case that it is
-// the beginning of an exit report. PID 1 writes reports in one piece.
-const quiet = 50 * time.Millisecond
-
-// relay copies a machine's console to the log until it ends, and returns the
-// exit report that stood at its end.
-func (c *consoleLog) relay(console io.Reader) (api.Exit, bool, error) {
-	pieces, done := make(chan []byte), make(chan struct{})
-	defer close(done)
-	go func() {
-		defer close(pieces)
-		for {
-			buf := make([]byte, 64<<10)
-			n, err := console.Read(buf)
-			if n > 0 {
-				select {
-				case pieces <- buf[:n]:
-				case <-done:
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var held []byte
-	for {
-		var silence <-chan time.Time
-		if len(held) > 0 && len(held) < len(api.FormatExit(api.Exit{})) {
-			silence = time.After(quiet)
-		}
-		select {
-		case piece, ok := <-pieces:
-			if !ok {
-				rest, exit, reported := api.ParseExit(held)
-				_, err := c.Write(rest)
-				return exit, reported, logError(err)
-			}
-			held = append(held, piece...)
-			keep := api.HoldBack(held)
-			if _, err := c.Write(held[:len(held)-keep]); err != nil {
-				return api.Exit{}, false, logError(err)
-			}
-			held = append([]byte(nil), held[len(held)-keep:]...)
-		case <-silence:
-			if _, err := c.Write(held); err != nil {
-				return api.Exit{}, false, logError(err)
-			}
-			held = nil
-		}
-	}
-}
-
-func logError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("writing the console's log: %w", err)
-}
-
-// OffsetSince returns where in the console's log the first piece stands that
-// arrived at t or later.
-func (i *Instance) OffsetSince(t time.Time) (int64, error) {
-	index, err := os.Open(filepath.Join(i.Dir, indexFile))
-	if err != nil {
-		return 0, fmt.Errorf("reading the console's index: %w", err)
-	}
-	defer index.Close()
-	info, err := index.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("reading the console's index: %w", err)
-	}
-	var failed error
-	entry := func(n int) (when, offset int64) {
-		var e [indexEntry]byte
-		if _, err := index.ReadAt(e[:], int64(n)*indexEntry); err != nil {
-			failed = fmt.Errorf("reading the console's index: %w", err)
-		}
-		return int64(binary.BigEndian.Uint64(e[:8])), int64(binary.BigEndian.Uint64(e[8:]))
-	}
-	count := int(info.Size() / indexEntry)
-	n := sort.Search(count, func(n int) bool { when, _ := entry(n); return when >= t.UnixNano() })
-	if n == count || failed != nil {
-		size, err := i.ConsoleSize()
-		return size, errors.Join(failed, err)
-	}
-	_, offset := entry(n)
-	return offset, failed
-}
-
-// OffsetTail returns where in the console's log its last n lines begin.
-func (i *Instance) OffsetTail(n int) (int64, error) {
-	f, err := os.Open(i.ConsolePath())
-	if err != nil {
-		return 0, fmt.Errorf("reading the console's log: %w", err)
-	}
-	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil || n <= 0 {
-		return end, err
-	}
-	buf := make([]byte, 64<<10)
-	for at := end; at > 0; {
-		part := buf[:min(int64(len(buf)), at)]
-		at -= int64(len(part))
-		if _, err := f.ReadAt(part, at); err != nil {
-			return 0, fmt.Errorf("reading the console's log: %w", err)
-		}
-		for k := len(part) - 1; k >= 0; k-- {
-			if part[k] != '\n' || at+int64(k) == end-1 {
-				continue // the last line's own end
-			}
-			if n--; n == 0 {
-				return at + int64(k) + 1, nil
-			}
-		}
-	}
-	return 0, nil
-}
-
-// ConsolePath is the file of the application's output.
-func (i *Instance) ConsolePath() string { return filepath.Join(i.Dir, consoleFile) }
-
-// KernelPath is the file of the kernel's own messages.
-func (i *Instance) KernelPath() string { return filepath.Join(i.Dir, kernelFile) }
-
-// ConsoleSize is how many bytes the console's log holds; 0 before it exists.
-func (i *Instance) ConsoleSize() (int64, error) {
-	info, err := os.Stat(i.ConsolePath())
-	if os.IsNotExist(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("reading the console's log: %w", err)
-	}
-	return info.Size(), nil
+// advance notes how far a reader has come.
+func (c *consoleLog) advance(r *reader, offset int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.offset = offset
+	c.read.Broadcast()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ func newGuest(control io.ReadWriteCloser) *guest {
 	cfg.LogOutput = io.Discard
 	// A machine that is starved of CPU is not gone; its end shows anyway.
 	cfg.EnableKeepAlive = false
+	cfg.StreamOpenTimeout = 0 // nor is one that takes its time to boot
 	session, err := yamux.Client(control, cfg)
 	if err != nil {
 		panic(err) // only a wrong config can do that
@@ -40,12 +42,22 @@ func (g *guest) stop(ctx context.Context, timeout int) error {
 	return g.post(ctx, "/v1/stop", api.StopRequest{Timeout: timeout})
 }
 
+// up returns once the guest answers: PID 1 does so when it has started the
+// application, and the network before.
+func (g *guest) up(ctx context.Context) error {
+	return g.ask(ctx, http.MethodGet, "/v1/status", http.NoBody)
+}
+
 func (g *guest) post(ctx context.Context, path string, body any) error {
 	doc, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("asking the guest: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://guest"+path, bytes.NewReader(doc))
+	return g.ask(ctx, http.MethodPost, path, bytes.NewReader(doc))
+}
+
+func (g *guest) ask(ctx context.Context, method, path string, body io.Reader) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://guest"+path, body)
 	if err != nil {
 		return fmt.Errorf("asking the guest: %w", err)
 	}
@@ -55,6 +67,9 @@ func (g *guest) post(ctx context.Context, path string, body any) error {
 	}
 	return answer(resp, nil)
 }
+
+// errCut is wrapped where an answer was cut off.
+var errCut = errors.New("the answer was cut off")
 
 // answer reads a response of the guest's or the supervisor's: v, where it is
 // not nil, on success, and the error's text otherwise.
@@ -72,7 +87,7 @@ func answer(resp *http.Response, v any) error {
 		return nil
 	}
 	if err := body.Decode(v); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return fmt.Errorf("%w: %w", errCut, err)
 	}
 	return nil
 }

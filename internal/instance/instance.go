@@ -84,6 +84,8 @@ type Instance struct {
 	Dir    string
 	Config Config
 	State  State
+
+	maker *flock.Flock // held from Create to Start, else nil
 }
 
 // Instances is the folder of all instances.
@@ -104,13 +106,12 @@ var (
 )
 
 const (
-	configFile  = "config.json"
-	stateFile   = "state.json"
-	lockFile    = "lock"
-	socketFile  = "sock"
-	consoleFile = "console.log"
-	indexFile   = "console.idx"
-	kernelFile  = "kernel.log"
+	configFile = "config.json"
+	stateFile  = "state.json"
+	lockFile   = "lock"  // held by who runs or removes the instance
+	makerFile  = "maker" // held by who made it, until it was started
+	socketFile = "sock"
+	kernelFile = "kernel.log"
 
 	// unfinished begins the names of directories that are being made or
 	// removed: no instance's name may begin so.
@@ -132,44 +133,6 @@ func NewID() string {
 	var b [6]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
-}
-
-// Create makes an instance in one step: prepare fills its directory (disks),
-// and nothing of it is to be seen before all is there.
-func (s *Instances) Create(cfg Config, prepare func(dir string) error) (*Instance, error) {
-	if err := CheckName(cfg.Name); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder of instances: %w", err)
-	}
-	tmp := filepath.Join(s.dir, unfinished+cfg.ID)
-	if err := os.Mkdir(tmp, 0o700); err != nil {
-		return nil, fmt.Errorf("making instance %s: %w", cfg.Name, err)
-	}
-	defer os.RemoveAll(tmp)
-	held, err := lock(tmp)
-	if err != nil {
-		return nil, err
-	}
-	defer held.Close()
-	if err := prepare(tmp); err != nil {
-		return nil, fmt.Errorf("making instance %s: %w", cfg.Name, err)
-	}
-	if err := writeJSON(filepath.Join(tmp, configFile), cfg); err != nil {
-		return nil, err
-	}
-	if err := writeJSON(filepath.Join(tmp, stateFile), State{Status: Created}); err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(s.dir, cfg.Name)
-	if err := os.Rename(tmp, dir); err != nil {
-		if _, statErr := os.Stat(dir); statErr == nil {
-			return nil, fmt.Errorf("instance %s: %w", cfg.Name, ErrExists)
-		}
-		return nil, fmt.Errorf("making instance %s: %w", cfg.Name, err)
-	}
-	return &Instance{Dir: dir, Config: cfg, State: State{Status: Created}}, nil
 }
 
 // Get finds an instance by its name or by an unambiguous beginning of its ID.
@@ -212,7 +175,7 @@ func (s *Instances) List() ([]*Instance, error) {
 	for _, e := range entries {
 		dir := filepath.Join(s.dir, e.Name())
 		if strings.HasPrefix(e.Name(), unfinished) {
-			sweep(dir)
+			s.sweep(dir)
 			continue
 		}
 		i, err := read(dir)
@@ -222,91 +185,13 @@ func (s *Instances) List() ([]*Instance, error) {
 		if err != nil {
 			return nil, err
 		}
-		if i.Config.Remove && i.State.Status == Dead {
-			// Its supervisor was killed before it could do this.
-			if i.remove() == nil {
-				continue
-			}
+		if i.left() && i.remove(noPatience) == nil {
+			continue
 		}
 		all = append(all, i)
 	}
 	sort.SliceStable(all, func(a, b int) bool { return all[a].Config.Created.After(all[b].Config.Created) })
 	return all, nil
-}
-
-// Remove deletes an instance that is not running.
-func (i *Instance) Remove() error {
-	if i.State.Live() {
-		return fmt.Errorf("%s: %w", i.Config.Name, ErrRunning)
-	}
-	return i.remove()
-}
-
-func (i *Instance) remove() error {
-	held, err := lock(i.Dir)
-	if err != nil {
-		return err
-	}
-	defer held.Close()
-	return removeDir(i.Dir, i.Config.ID)
-}
-
-// removeDir takes the directory out of the list in one step, then deletes it.
-func removeDir(dir, id string) error {
-	trash := filepath.Join(filepath.Dir(dir), unfinished+id)
-	if err := os.Rename(dir, trash); err != nil {
-		return fmt.Errorf("removing instance: %w", err)
-	}
-	if err := os.RemoveAll(trash); err != nil {
-		return fmt.Errorf("removing instance: %w", err)
-	}
-	return nil
-}
-
-// sweep deletes a half-made or half-removed directory nobody works on.
-func sweep(dir string) {
-	info, err := os.Stat(dir)
-	if err != nil || time.Since(info.ModTime()) < time.Second {
-		return // its maker may not have locked it yet
-	}
-	if held, err := lock(dir); err == nil {
-		os.RemoveAll(dir)
-		held.Close()
-	}
-}
-
-func newLock(dir string, options ...flock.Option) *flock.Flock {
-	return flock.New(filepath.Join(dir, lockFile), options...)
-}
-
-// readOnly does not make the file where there is none: who only looks leaves
-// nothing behind.
-var readOnly = flock.SetFlag(os.O_RDONLY)
-
-// lock takes an instance's lock without waiting.
-func lock(dir string) (*flock.Flock, error) {
-	l := newLock(dir)
-	ok, err := l.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
-	}
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", filepath.Base(dir), ErrRunning)
-	}
-	return l, nil
-}
-
-// supervised reports whether a process holds the instance's lock.
-func supervised(dir string) bool {
-	l := newLock(dir, readOnly)
-	ok, err := l.TryRLock()
-	if err != nil {
-		return false
-	}
-	if ok {
-		l.Close()
-	}
-	return !ok
 }
 
 // path is a path of the instance's config as this host has it.
@@ -317,12 +202,21 @@ func (i *Instance) path(p string) string {
 	return filepath.Join(i.Dir, p)
 }
 
+// read reads the instance in dir. One whose files are damaged, by a crash of
+// the host, is dead and can be removed; it must not hide the others.
 func read(dir string) (*Instance, error) {
 	i := &Instance{Dir: dir}
-	if err := readJSON(filepath.Join(dir, configFile), &i.Config); err != nil {
-		return nil, err
+	err := readJSON(filepath.Join(dir, configFile), &i.Config)
+	if err == nil {
+		err = i.Refresh()
 	}
-	if err := i.Refresh(); err != nil {
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		i.Config.Name = filepath.Base(dir)
+		i.State = State{Status: Dead, Reason: damaged.Error(), Exit: api.Exit{Status: ExitLost}}
+		return i, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	return i, nil
@@ -330,24 +224,29 @@ func read(dir string) (*Instance, error) {
 
 // Refresh reads the state again.
 func (i *Instance) Refresh() error {
-	held := supervised(i.Dir)
-	var state State
-	if err := readJSON(filepath.Join(i.Dir, stateFile), &state); err != nil {
-		return err
-	}
-	if state.Live() && !held {
-		// The state may have been written between the two looks.
+	for again := false; ; again = true {
+		held := supervised(i.Dir)
+		var state State
 		if err := readJSON(filepath.Join(i.Dir, stateFile), &state); err != nil {
 			return err
 		}
-		if state.Live() && !supervised(i.Dir) {
-			state.Status, state.Reason = Dead, "its supervisor was killed, or the host went down"
-			state.Exit = api.Exit{Status: ExitLost}
-			state.PID = 0
+		switch {
+		case held || !state.Live():
+			i.State = state
+			return nil
+		case again: // else the state may have been written after the first look
+			i.State = state.lost()
+			return nil
 		}
 	}
-	i.State = state
-	return nil
+}
+
+// lost is the state of an instance that was to run and that nobody runs.
+func (s State) lost() State {
+	s.Status, s.Reason = Dead, "its supervisor was killed, or the host went down"
+	s.Exit = api.Exit{Status: ExitLost}
+	s.PID, s.Ports = 0, nil
+	return s
 }
 
 func readJSON(path string, v any) error {
@@ -356,10 +255,18 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("reading instance: %w", err)
 	}
 	if err := json.Unmarshal(doc, v); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
+		return &damagedError{path, err}
 	}
 	return nil
 }
+
+// damagedError is a file of an instance's that does not hold what it should.
+type damagedError struct {
+	path string
+	err  error
+}
+
+func (e *damagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.path, e.err) }
 
 func writeJSON(path string, v any) error {
 	doc, err := json.MarshalIndent(v, "", "  ")

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,6 +28,7 @@ func (s *supervisor) serve() (*http.Server, error) {
 	mux.HandleFunc("GET /console", s.serveConsole)
 	mux.HandleFunc("POST /console", s.serveStdin)
 	mux.HandleFunc("GET /wait", s.serveWait)
+	mux.HandleFunc("GET /up", s.serveUp)
 	mux.HandleFunc("POST /stop", s.serveStop)
 	mux.HandleFunc("POST /kill", s.serveKill)
 	mux.HandleFunc("/guest/", s.serveGuest)
@@ -41,9 +43,12 @@ func (s *supervisor) serveConsole(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, errors.New("offset is no number of bytes"))
 		return
 	}
-	flush := http.NewResponseController(w)
-	flush.Flush()
-	s.console.follow(r.Context(), w, offset, func() { flush.Flush() }) // its error: the reader is gone
+	flush := func() { http.NewResponseController(w).Flush() }
+	follow := s.console.follow
+	if r.URL.Query().Get("all") == "true" {
+		follow = s.console.followAll
+	}
+	follow(r.Context(), w, offset, flush) // its error: the reader is gone
 }
 
 // serveStdin passes the body on to the application as its input.
@@ -68,12 +73,30 @@ func (s *supervisor) serveStdin(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *supervisor) serveWait(w http.ResponseWriter, r *http.Request) {
+	http.NewResponseController(w).Flush() // who asks is sure of an answer from here on
 	select {
 	case <-s.over:
 		_, _, state := s.current()
 		json.NewEncoder(w).Encode(state)
 	case <-r.Context().Done():
 	}
+}
+
+// upBound is how long a guest that says nothing is waited for.
+const upBound = 20 * time.Second
+
+func (s *supervisor) serveUp(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), upBound)
+	defer cancel()
+	_, g, _ := s.current()
+	if g == nil || g.up(ctx) != nil {
+		select { // no answer: the machine has ended, or does not come up in time
+		case <-s.ended:
+		case <-ctx.Done():
+		}
+	}
+	_, _, state := s.current()
+	json.NewEncoder(w).Encode(state)
 }
 
 func (s *supervisor) serveStop(w http.ResponseWriter, r *http.Request) {

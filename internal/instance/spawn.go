@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 )
@@ -25,14 +26,25 @@ func (e *StartError) Hint() string { return e.hint }
 type Started struct {
 	State State
 	cmd   *exec.Cmd
+	door  io.Closer
 }
 
+// Attached lets the supervisor end once the instance has: until then it waits,
+// so that this process can connect to it and miss nothing.
+func (s *Started) Attached() { s.door.Close() }
+
 // Wait returns once the supervisor process has ended.
-func (s *Started) Wait() { s.cmd.Wait() }
+func (s *Started) Wait() {
+	s.door.Close()
+	s.cmd.Wait()
+}
 
 // Start spawns the instance's supervisor and returns once the machine runs.
 // The supervisor outlives the caller.
 func (i *Instance) Start(ctx context.Context) (*Started, error) {
+	if i.maker != nil {
+		defer i.maker.Close()
+	}
 	if i.State.Live() {
 		return nil, fmt.Errorf("%s: %w", i.Config.Name, ErrRunning)
 	}
@@ -43,37 +55,41 @@ func (i *Instance) Start(ctx context.Context) (*Started, error) {
 	cmd := exec.Command(self, SuperviseCommand, i.Dir)
 	cmd.Dir = i.Dir // for unmounted or deleted folders it must not stand in the caller's
 	cmd.SysProcAttr = detached()
-	r, w, err := os.Pipe()
+	door, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
-	defer r.Close()
-	cmd.Stdout = w
-	err = cmd.Start()
-	w.Close()
+	said, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { r.Close() })
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	started := &Started{cmd: cmd, door: door}
+	stop := context.AfterFunc(ctx, func() { said.Close() })
 	defer stop()
 	var ready Ready
-	if err := json.NewDecoder(r).Decode(&ready); err != nil {
-		if ctx.Err() != nil {
-			cmd.Process.Kill()
-			cmd.Wait()
-			return nil, ctx.Err()
-		}
+	err = json.NewDecoder(said).Decode(&ready)
+	switch {
+	case ctx.Err() != nil:
+		cmd.Process.Kill()
+		started.Wait()
+		return nil, ctx.Err()
+	case err != nil:
+		door.Close()
 		return nil, errors.Join(errors.New("the supervisor ended before the machine had started"), cmd.Wait())
-	}
-	if ready.State == nil {
-		cmd.Wait()
+	case ready.State == nil:
+		started.Wait()
 		return nil, &StartError{ready.Error, ready.Hint}
 	}
-	i.State = *ready.State
-	return &Started{State: *ready.State, cmd: cmd}, nil
+	said.Close()
+	i.State, started.State = *ready.State, *ready.State
+	return started, nil
 }
 
-// Say writes what a supervisor has to tell its parent.
+// Say writes what a supervisor has to tell its parent. One that was killed
+// need not know.
 func Say(r Ready) {
 	json.NewEncoder(os.Stdout).Encode(r)
 	os.Stdout.Close()

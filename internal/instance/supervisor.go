@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,6 +21,11 @@ type Boot struct {
 	// Kernel and Decompressed are as in hypervisor.Spec.
 	Kernel       string
 	Decompressed string
+	// Log bounds the console's log.
+	Log LogLimit
+	// Attached is closed when the process that started the supervisor has
+	// connected to it, or has no more interest. Nil means that nobody will.
+	Attached <-chan struct{}
 }
 
 // Ready is what a supervisor says once: that the machine runs, or why not.
@@ -34,6 +40,7 @@ type supervisor struct {
 	boot    Boot
 	inst    *Instance
 	console *consoleLog
+	ended   chan struct{} // closed when its first machine has ended
 	over    chan struct{} // closed when the instance ended for good
 
 	mu       sync.Mutex
@@ -52,8 +59,8 @@ func Supervise(ctx context.Context, dir string, boot Boot, ready func(Ready)) er
 	if err != nil {
 		return err
 	}
-	s := &supervisor{boot: boot, inst: inst, over: make(chan struct{}), stopping: make(chan struct{})}
-	if s.console, err = openConsole(dir); err != nil {
+	s := &supervisor{boot: boot, inst: inst, ended: make(chan struct{}), over: make(chan struct{}), stopping: make(chan struct{})}
+	if s.console, err = openConsole(dir, boot.Log); err != nil {
 		held.Close()
 		return err
 	}
@@ -65,36 +72,69 @@ func Supervise(ctx context.Context, dir string, boot Boot, ready func(Ready)) er
 	err = s.run(ctx, ready)
 	s.console.Close()
 	close(s.over)
-
-	// Whoever waits for the end gets it before the socket goes.
-	drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if server.Shutdown(drain) != nil {
-		server.Close()
-	}
+	s.drain(server)
 	os.Remove(filepath.Join(dir, socketFile))
 	if inst.Config.Remove {
-		err = errors.Join(err, removeDir(dir, inst.Config.ID))
+		err = errors.Join(err, removeDir(dir))
 	}
 	return errors.Join(err, held.Close())
 }
 
-// claim takes the instance's lock. Readers hold it for an instant to see
-// whether it is taken, so one refusal proves nothing.
+// farewell bounds the wait for connections at the end.
+const farewell = 5 * time.Second
+
+// drain closes the server once all who wait for the end have it. Who started
+// the instance to see its output gets all of it, however slowly it reads,
+// unless somebody asked for the end.
+func (s *supervisor) drain(server *http.Server) {
+	read, cut := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(read)
+		if s.boot.Attached != nil {
+			select {
+			case <-s.boot.Attached:
+			case <-cut:
+			}
+		}
+		s.console.awaitReaders()
+	}()
+	select {
+	case <-read:
+	case <-s.stopping:
+		select {
+		case <-read:
+		case <-time.After(farewell):
+		}
+	}
+	close(cut)
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		server.Close()
+	}
+	<-read // whoever was cut off is gone
+}
+
+// claim takes the instance's lock.
 func claim(ctx context.Context, dir string) (*Instance, io.Closer, error) {
 	inst, err := read(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	held := newLock(dir)
-	ok, err := held.TryLockContext(ctx, 2*time.Millisecond)
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return nil, nil, fmt.Errorf("locking %s: %w", dir, err)
+	held, err := inst.lock(ctx, patience)
+	if err != nil {
+		return nil, nil, err
 	}
-	if !ok {
-		return nil, nil, fmt.Errorf("%s: %w", inst.Config.Name, ErrRunning)
+	// What a killed supervisor left as running must not look so again, now
+	// that the lock is held.
+	path := filepath.Join(dir, stateFile)
+	var last State
+	err = readJSON(path, &last)
+	if err == nil && last.Live() {
+		err = writeJSON(path, last.lost())
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, held.Close())
 	}
 	return inst, held, nil
 }
@@ -103,6 +143,8 @@ func claim(ctx context.Context, dir string) (*Instance, io.Closer, error) {
 func (s *supervisor) run(ctx context.Context, ready func(Ready)) error {
 	const shortest, longest = 100 * time.Millisecond, time.Minute
 	pause := shortest
+	ended := sync.OnceFunc(func() { close(s.ended) })
+	defer ended()
 	for restarts := 0; ; restarts++ {
 		began := time.Now()
 		state, err := s.once(ctx, restarts, ready)
@@ -125,6 +167,7 @@ func (s *supervisor) run(ctx context.Context, ready func(Ready)) error {
 		if err := s.set(waiting); err != nil {
 			return err
 		}
+		ended()
 		select {
 		case <-time.After(pause):
 		case <-s.stopping:
@@ -152,6 +195,9 @@ func (s *supervisor) again(state State, restarts int) bool {
 	case <-s.stopping:
 		return false
 	default:
+	}
+	if state.Exit.Unstarted() {
+		return false // it would not be different next time
 	}
 	switch policy := s.inst.Config.Restart; policy.Policy {
 	case "always":
@@ -209,11 +255,19 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 		started := state // the reader keeps it
 		ready(Ready{State: &started})
 	}
+	s.console.hold()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		m.Wait()
+		s.console.letGo()
+	}()
 	report, reported, relayErr := s.console.relay(m.Console())
 	if relayErr != nil {
 		m.Kill() // nobody would ever see what it says
 	}
 	end := m.Wait()
+	<-gone
 	state.Finished, state.PID, state.Ports = time.Now(), 0, nil
 	if spec.System != nil {
 		state.Status, state.Exit, state.Reason = classifySystem(end)
@@ -271,6 +325,7 @@ func (s *supervisor) end() {
 	default:
 		close(s.stopping)
 	}
+	s.console.letGo() // the end does not wait for who does not read
 }
 
 // kill cuts the power.

@@ -92,9 +92,15 @@ func create(t *testing.T, cfg Config) (*Instances, *Instance) {
 // start runs the supervisor in this process; done returns its error.
 func start(t *testing.T, i *Instance, d hypervisor.Driver) (Ready, func() error) {
 	t.Helper()
+	return startAttached(t, i, d, nil)
+}
+
+// startAttached is start by somebody who is going to connect.
+func startAttached(t *testing.T, i *Instance, d hypervisor.Driver, attached <-chan struct{}) (Ready, func() error) {
+	t.Helper()
 	ready, done := make(chan Ready, 1), make(chan error, 1)
 	go func() {
-		done <- Supervise(context.Background(), i.Dir, Boot{Driver: d}, func(r Ready) { ready <- r })
+		done <- Supervise(context.Background(), i.Dir, Boot{Driver: d, Log: DefaultLog, Attached: attached}, func(r Ready) { ready <- r })
 	}()
 	select {
 	case r := <-ready:
@@ -127,8 +133,9 @@ func TestEnds(t *testing.T) {
 			if i.State.Status != Exited || i.State.Exit != report {
 				t.Errorf("state %+v, want %+v", i.State, report)
 			}
-			if log, err := os.ReadFile(i.ConsolePath()); err != nil || string(log) != "some\nwords" {
-				t.Errorf("log %q, %v", log, err)
+			var log bytes.Buffer
+			if err := i.CopyLog(&log, 0); err != nil || log.String() != "some\nwords" {
+				t.Errorf("log %q, %v", &log, err)
 			}
 		})
 	}
@@ -161,7 +168,7 @@ func TestKillAndWait(t *testing.T) {
 	var out bytes.Buffer
 	followed := make(chan error, 1)
 	go func() { followed <- i.Follow(context.Background(), &out, 0) }()
-	if err := Supervise(context.Background(), i.Dir, Boot{}, func(Ready) {}); !errors.Is(err, ErrRunning) {
+	if err := Supervise(context.Background(), i.Dir, Boot{Log: DefaultLog}, func(Ready) {}); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second supervisor: %v", err)
 	}
 	if err := i.Remove(); err == nil {
@@ -187,6 +194,7 @@ func TestKillAndWait(t *testing.T) {
 
 func TestRestarts(t *testing.T) {
 	bad, good := &api.Exit{Status: 1}, &api.Exit{}
+	unstarted := &api.Exit{Status: 127, Reason: "there is no such program"}
 	for _, c := range []struct {
 		name    string
 		policy  Restart
@@ -195,6 +203,7 @@ func TestRestarts(t *testing.T) {
 	}{
 		{"no", Restart{}, []*api.Exit{bad}, 1},
 		{"bounded", Restart{"on-failure", 2}, []*api.Exit{bad}, 3},
+		{"not started", Restart{"always", 0}, []*api.Exit{unstarted}, 1},
 		{"until good", Restart{"on-failure", 0}, []*api.Exit{bad, bad, good}, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -209,6 +218,59 @@ func TestRestarts(t *testing.T) {
 				t.Errorf("%d starts, state %+v", d.starts, i.State)
 			}
 		})
+	}
+}
+
+// Up tells how an application ended that could not be started, and says so of
+// a machine that ended before it could tell.
+func TestUp(t *testing.T) {
+	for name, report := range map[string]*api.Exit{
+		"not started": {Status: 127, Reason: "there is no such program"},
+		"at once":     {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, i := create(t, Config{Name: "one"})
+			attached := make(chan struct{})
+			_, done := startAttached(t, i, &script{reports: []*api.Exit{report}}, attached)
+			state, err := i.Up(t.Context())
+			if err != nil || state.Status != Exited || state.Exit != *report || state.Exit.Unstarted() != (report.Status != 0) {
+				t.Errorf("up: %+v, %v", state, err)
+			}
+			close(attached)
+			if err := done(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Who started the instance gets its output and its end, however quickly it
+// ended and late that comes, and even if the instance is removed then.
+func TestAttachLate(t *testing.T) {
+	_, i := create(t, Config{Name: "one", Remove: true})
+	attached := make(chan struct{})
+	_, done := startAttached(t, i, &script{output: "words", reports: []*api.Exit{{Status: 3}}}, attached)
+	for i.State.Status != Exited {
+		if err := i.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link, err := i.Attach(t.Context(), 0)
+	close(attached)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(link.Output)
+	link.Output.Close()
+	last, waitErr := link.Wait(t.Context())
+	if string(text) != "words" || err != nil || last.Exit.Status != 3 || waitErr != nil {
+		t.Errorf("got %q, %v and %+v, %v", text, err, last, waitErr)
+	}
+	if err := done(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(i.Dir); err == nil {
+		t.Error("it is still there")
 	}
 }
 
@@ -229,6 +291,7 @@ func TestAfterKilledSupervisor(t *testing.T) {
 	all, i := create(t, Config{Name: "one"})
 	writeJSON(filepath.Join(i.Dir, stateFile), State{Status: Running, Started: time.Now()})
 	_, gone := create(t, Config{Name: "two", Remove: true})
+	gone.maker.Close()
 	os.Rename(gone.Dir, filepath.Join(filepath.Dir(i.Dir), "two"))
 	writeJSON(filepath.Join(filepath.Dir(i.Dir), "two", stateFile), State{Status: Running})
 	half := filepath.Join(filepath.Dir(i.Dir), unfinished+"x")
@@ -251,29 +314,6 @@ func TestAfterKilledSupervisor(t *testing.T) {
 	}
 	if _, err := all.Create(Config{ID: NewID(), Name: "one"}, func(string) error { return nil }); !errors.Is(err, ErrExists) {
 		t.Errorf("a name taken twice: %v", err)
-	}
-}
-
-func TestOffsets(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
-	os.Mkdir(dir, 0o700)
-	i := &Instance{Dir: dir}
-	c, err := openConsole(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Write([]byte("one\ntwo\n"))
-	between := time.Now()
-	c.Write([]byte("three\nfour"))
-	for n, want := range map[int]int64{0: 18, 1: 14, 2: 8, 3: 4, 4: 0, 9: 0} {
-		if got, err := i.OffsetTail(n); err != nil || got != want {
-			t.Errorf("tail %d: %d, %v, want %d", n, got, err, want)
-		}
-	}
-	for at, want := range map[time.Time]int64{{}: 0, between: 8, time.Now().Add(time.Hour): 18} {
-		if got, err := i.OffsetSince(at); err != nil || got != want {
-			t.Errorf("since %v: %d, %v, want %d", at, got, err, want)
-		}
 	}
 }
 

@@ -40,7 +40,13 @@ func TestExitStatuses(t *testing.T) {
 			c.checkNothingLeft(t)
 
 			line = append(append([]string{"run", "-d", "--name", "ends"}, tt.flags...), probe)
-			c.must(t, append(line, tt.args...)...)
+			r = c.run(t, append(line, tt.args...)...)
+			// An application that could not be started is told at once. So is a
+			// machine that has died, if it has by then.
+			started := r.status == 0 && tt.status != 126 && tt.status != 127
+			if told := r.status == tt.status && strings.Contains(r.stderr, tt.says); !started && !told {
+				t.Errorf("run -d: status %d, and said %q", r.status, r.stderr)
+			}
 			r = c.run(t, "wait", "ends")
 			if r.status != tt.status || strings.TrimSpace(r.stdout) != itoa(tt.status) {
 				t.Errorf("wait: status %d, printed %q, want %d\n%s", r.status, r.stdout, tt.status, r.stderr)
