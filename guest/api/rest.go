@@ -7,7 +7,6 @@ import "time"
 //
 //	GET  /v1/status          Status
 //	GET  /v1/stats           Stats
-//	GET  /v1/wait            blocks until the application ended: Exit
 //	POST /v1/stop            StopRequest; answers at once; the VM powers off when the application ended
 //	POST /v1/signal          SignalRequest
 //	POST /v1/resize          ResizeRequest: the terminal's size

@@ -22,7 +22,6 @@ func (g *guest) serveControl() {
 	if p == nil {
 		return
 	}
-	g.control.Store(p)
 	for {
 		if err := g.serveSession(p); err != nil {
 			g.log.debugf("the control channel: %v", err)
@@ -85,19 +84,3 @@ func (s *session) Write(b []byte) (int, error) { return s.port.Write(b) }
 // Close interrupts what is under way. The port stays open for the next
 // session.
 func (s *session) Close() error { return s.port.SetDeadline(time.Unix(1, 0)) }
-
-// endControl waits until those who asked for the end have their answers.
-func (g *guest) endControl(limit time.Duration) {
-	if g.control.Load() == nil {
-		return
-	}
-	answered := make(chan struct{})
-	go func() {
-		g.waiters.Wait()
-		close(answered)
-	}()
-	select {
-	case <-answered:
-	case <-time.After(limit):
-	}
-}

@@ -21,8 +21,6 @@ const (
 	// drainStall is how long the console may take nothing before the rest
 	// of the output is given up.
 	drainStall = 5 * time.Second
-	// answerWait bounds the wait for the answers to /v1/wait.
-	answerWait = 2 * time.Second
 )
 
 // finish ends all that runs, brings the writable disks to rest, reports e and
@@ -40,7 +38,6 @@ func (g *guest) finish(e api.Exit) {
 	}
 	g.report(e)
 	g.state.end(e)
-	g.endControl(answerWait)
 	powerOff(g.log)
 }
 

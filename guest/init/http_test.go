@@ -83,7 +83,7 @@ func TestExchange(t *testing.T) {
 
 func TestGone(t *testing.T) {
 	ours, theirs := net.Pipe()
-	go io.WriteString(theirs, "GET /v1/wait HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}")
+	go io.WriteString(theirs, "POST /v1/stop HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}")
 	x, err := readRequest(ours)
 	if err != nil {
 		t.Fatal(err)

@@ -16,8 +16,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
 
 	"capstan/guest/api"
 )
@@ -31,7 +29,6 @@ type guest struct {
 	log      *log
 	cfg      api.Config
 	console  *console
-	control  atomic.Pointer[port] // nil until the API is served
 	procs    *reaper
 	upper    *os.File // the upper device's mount, nil if writes are in memory
 	app      *app
@@ -39,7 +36,6 @@ type guest struct {
 	resolver resolver
 	leased   netip.Prefix // by DHCP; changed by one goroutine at a time
 	stops    chan api.StopRequest
-	waiters  sync.WaitGroup // answers to /v1/wait under way
 }
 
 func main() {

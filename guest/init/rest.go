@@ -38,8 +38,6 @@ func (g *guest) serve(conn net.Conn) {
 		x.reply(g.status())
 	case "GET /v1/stats":
 		x.reply(readStats())
-	case "GET /v1/wait":
-		g.serveWait(x)
 	case "POST /v1/stop":
 		g.serveStop(x)
 	case "POST /v1/signal":
@@ -77,21 +75,6 @@ func (g *guest) status() api.Status {
 		s.Kernel = unix.ByteSliceToString(uts.Release[:])
 	}
 	return s
-}
-
-// serveWait answers when the application has ended. PID 1 powers off only
-// after the host has the answer, which it shows by closing the connection.
-func (g *guest) serveWait(x *exchange) {
-	g.waiters.Add(1)
-	defer g.waiters.Done()
-	gone := x.gone()
-	select {
-	case <-g.state.exited:
-		_, exit := g.state.get()
-		x.reply(exit)
-		<-gone
-	case <-gone:
-	}
 }
 
 func (g *guest) serveStop(x *exchange) {
