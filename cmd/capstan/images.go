@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -13,17 +14,23 @@ import (
 
 func (a *app) store() (*repo.Store, error) { return repo.Open(a.settings.Root) }
 
-// inUse tells which instances were made from an image.
-func (a *app) inUse() (func(v1.Hash) []string, error) {
-	list, err := a.instances().List()
-	if err != nil {
-		return nil, err
+// inUse tells which instances were made from an image. It looks at them when
+// it is first asked, which the store does with its lock held: what was removed
+// before that is not in use.
+func (a *app) inUse() func(v1.Hash) []string {
+	list := sync.OnceValues(a.instances().List)
+	return func(h v1.Hash) (users []string) {
+		all, err := list()
+		if err != nil {
+			return []string{"instances that cannot be read: " + err.Error()}
+		}
+		for _, i := range all {
+			if i.Config.Digest == h.String() {
+				users = append(users, i.Config.Name)
+			}
+		}
+		return users
 	}
-	users := map[string][]string{}
-	for _, i := range list {
-		users[i.Config.Digest] = append(users[i.Config.Digest], i.Config.Name)
-	}
-	return func(h v1.Hash) []string { return users[h.String()] }, nil
 }
 
 func newImages(a *app) *cobra.Command {
@@ -81,12 +88,8 @@ func newRmi(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		users, err := a.inUse()
-		if err != nil {
-			return err
-		}
 		return each(args, func(ref string) error {
-			removed, err := store.Remove(cmd.Context(), ref, repo.RemoveOptions{InUse: users, Force: force})
+			removed, err := store.Remove(cmd.Context(), ref, repo.RemoveOptions{InUse: a.inUse(), Force: force})
 			if err != nil {
 				return err
 			}
@@ -152,15 +155,11 @@ func newPrune(a *app) *cobra.Command {
 			}
 			fmt.Fprintln(out, "removed instance", i.Config.Name)
 		}
-		users, err := a.inUse()
-		if err != nil {
-			return err
-		}
 		store, err := a.store()
 		if err != nil {
 			return err
 		}
-		r, err := store.Prune(cmd.Context(), repo.PruneOptions{Images: all, Roots: all, InUse: users})
+		r, err := store.Prune(cmd.Context(), repo.PruneOptions{Images: all, Roots: all, InUse: a.inUse()})
 		if err != nil {
 			return err
 		}
