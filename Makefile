@@ -13,7 +13,7 @@ APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-d
 APT_RUN   := qemu-system-x86
 APT_TEST  := qemu-utils erofs-utils umoci e2fsprogs skopeo redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps ovmf mtools
 
-.PHONY: all guest demo test lint bench clean apt-guest apt-run apt-test FORCE
+.PHONY: all guest demo test lint bench soak clean apt-guest apt-run apt-test FORCE
 
 # The CLI with the guest embedded: one static binary.
 all: guest
@@ -46,6 +46,15 @@ lint:
 bench: all apt-guest apt-run apt-test
 	$(GO) test -run '^$$' -bench Boot -benchtime 15x ./test/bench
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs
+
+# Longer than the tests: a crowd at once, again and again for a while, and kills
+# at random moments. A failure's seed, which is printed, repeats its choices.
+SOAK_CROWD ?= 50
+SOAK_TIME  ?= 10m
+SOAK_KILLS ?= 200
+soak: all apt-run
+	SOAK_CROWD=$(SOAK_CROWD) SOAK_TIME=$(SOAK_TIME) SOAK_KILLS=$(SOAK_KILLS) SOAK_SEED=$(SOAK_SEED) \
+		$(GO) test -tags e2e -timeout 0 -count 1 -v -run '^(TestCrowd|TestKills)$$' ./test/e2e
 
 apt-guest apt-run apt-test: apt-%:
 	@scripts/need.sh $(APT_$(shell echo $* | tr a-z A-Z))

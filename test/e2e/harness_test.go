@@ -22,11 +22,14 @@ const (
 	commandBound = 5 * time.Minute
 	serveBound   = 5 * time.Minute
 	goneBound    = 30 * time.Second
+	tryBound     = time.Minute // of one conversation with a server that may not be there yet
 )
 
 // capstan is the binary with a root of its own.
 type capstan struct {
 	bin, root string
+	probe     string // the probe's program, where it is made
+	tmp       string // for temporary files, where they are looked at
 }
 
 // result is how one command ended.
@@ -87,6 +90,9 @@ func (c *capstan) command(ctx context.Context, args ...string) *exec.Cmd {
 		}
 	}
 	cmd.Env = append(cmd.Env, "CAPSTAN_ROOT="+c.root)
+	if c.tmp != "" {
+		cmd.Env = append(cmd.Env, "TMPDIR="+c.tmp)
+	}
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
@@ -99,27 +105,49 @@ func (c *capstan) run(t *testing.T, args ...string) result {
 
 func (c *capstan) runIn(t *testing.T, dir string, args ...string) result {
 	t.Helper()
+	r, err := c.tryIn(dir, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// try is run where a failure of the test is the caller's to tell.
+func (c *capstan) try(args ...string) (result, error) { return c.tryIn("", args...) }
+
+func (c *capstan) tryIn(dir string, args ...string) (result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandBound)
 	defer cancel()
 	cmd := c.command(ctx, args...)
 	cmd.Dir = dir
-	r := finish(t, cmd)
+	r, err := end(cmd)
 	if ctx.Err() != nil {
-		t.Fatalf("capstan %s: still running after %s\n%s%s", strings.Join(args, " "), commandBound, r.stdout, r.stderr)
+		return r, fmt.Errorf("capstan %s: still running after %s\n%s%s", strings.Join(args, " "), commandBound, r.stdout, r.stderr)
 	}
-	return r
+	return r, err
 }
 
 // finish runs a command to its end, whatever its status.
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
+	r, err := end(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// end is finish where a failure of the test is the caller's to tell.
+func end(cmd *exec.Cmd) (result, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	r := result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("%s: %v\n%s%s", strings.Join(cmd.Args, " "), err, &stdout, &stderr)
+	if err != nil && !errors.As(err, &exit) {
+		return r, fmt.Errorf("%s: %w\n%s%s", strings.Join(cmd.Args, " "), err, &stdout, &stderr)
 	}
-	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	return r, nil
 }
 
 // must runs a command that has to succeed, and returns what it printed.
@@ -175,17 +203,14 @@ func (c *capstan) address(t *testing.T, name string, guestPort int) string {
 }
 
 // eventually calls f until it returns nil, for as long as the named instance
-// runs. Its port accepts connections long before the application does, and
-// nothing announces that; so this asks again. The time for one call is short
-// at first: QEMU's network repeats a connection's first packet, if the guest
-// was not there for it, after 6 s, and a new connection is there earlier.
+// runs. Once run -d has returned, a connection that the application does not
+// accept yet is closed at once, as with a container; nothing announces when it
+// does, so this asks again.
 func (c *capstan) eventually(t *testing.T, name string, f func(within time.Duration) error) {
 	t.Helper()
 	deadline := time.Now().Add(serveBound)
-	within := 300 * time.Millisecond
 	for n := 1; ; n++ {
-		err := f(within)
-		within = min(within+within/8, 20*time.Second)
+		err := f(tryBound)
 		if err == nil {
 			return
 		}

@@ -19,7 +19,8 @@ func newProbe(t *testing.T) *capstan {
 	t.Helper()
 	c := newCapstan(t)
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "probe"), "./testdata/probe")
+	c.probe = filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-trimpath", "-o", c.probe, "./testdata/probe")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the probe: %v\n%s", err, out)
