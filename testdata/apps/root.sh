@@ -7,7 +7,11 @@
 # translations. What was made once is kept, by the packages' versions, in
 # ~/.cache/capstan/apps.
 #
+# DIR "-" makes no copy: printed is where the root is kept, to be read only.
+#
 # EXCLUDE: a regular expression of further packages to leave out.
+# BELOW: packages which, with what they need, are there already: DIR is to lie
+# upon their root, and has none of their files and no accounts.
 set -euo pipefail
 umask 022
 die() { echo "root.sh: $*" >&2; exit 1; }
@@ -15,7 +19,7 @@ die() { echo "root.sh: $*" >&2; exit 1; }
 for tool in apt-get dpkg-deb flock sha256sum; do
 	command -v "$tool" >/dev/null || die "$tool is missing: this needs Debian or Ubuntu"
 done
-dir=$(realpath -m "$1"); shift
+dir=$1; shift
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/capstan/apps
 mkdir -p "$cache/apt/"{lists/partial,cache/archives/partial,state} "$cache/debs"
 exec 9>"$cache/lock"; flock 9
@@ -46,11 +50,25 @@ Acquire::Retries "3";
 Debug::NoLocking "true";
 C
 }
+# closure PACKAGE...: PACKAGE=VERSION of all that these are and need. What is
+# named here is wanted, even where it never is as a dependency.
+closure() {
+	local all named
+	all=$(apt apt-get -qq -s -y --no-install-recommends install "$@" |
+		sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p') || return 1
+	named=$(IFS='|'; echo "${*//+/\\+}")
+	{
+		grep -vE "^($never|${EXCLUDE:-$never})(:[a-z0-9]+)?=" <<<"$all"
+		grep -E "^($named)(:[a-z0-9]+)?=" <<<"$all"
+	} | sort -u
+}
 # resolve PACKAGE...: PACKAGE=VERSION of all that belongs into the root.
 resolve() {
-	apt apt-get -qq -s -y --no-install-recommends install "$@" |
-		sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p' |
-		grep -vE "^($never|${EXCLUDE:-$never})(:[a-z0-9]+)?=" | sort -u
+	local all
+	# shellcheck disable=SC2086 # a list of packages
+	all=$(closure ${BELOW:-} "$@") && [ -n "$all" ] || return 1
+	# shellcheck disable=SC2086
+	if [ -n "${BELOW:-}" ]; then comm -23 <(echo "$all") <(closure $BELOW); else echo "$all"; fi
 }
 # fetch PACKAGE=VERSION...: download what is not there, and print the files.
 fetch() {
@@ -58,25 +76,55 @@ fetch() {
 	for p in "$@"; do
 		[ -e "$(deb "$p")" ] || want+=("$p")
 	done
-	[ ${#want[@]} = 0 ] || (cd "$cache/debs" && apt apt-get -qq download "${want[@]}")
+	[ ${#want[@]} = 0 ] || (cd "$cache/debs" && apt apt-get -qq download "${want[@]}" >&2)
 }
 deb() { # the file that apt-get download makes of PACKAGE=VERSION
 	local name=${1%%=*} version=${1#*=} f
 	for f in "$cache/debs/${name%%:*}_${version//:/%3a}"_*.deb; do echo "$f"; done
+}
+# accounts DIR: the users that maintainer scripts would make, and data
+# directories, which they would too. These are open to all, since who builds
+# without being root can give nothing away.
+accounts() {
+	case " ${list//$'\n'/ }" in
+	*" redis-server="*) mkdir -m 1777 -p "$1/var/lib/redis" ;;
+	*" postgresql="*) mkdir -m 1777 -p "$1/var/lib/postgresql" ;;
+	esac
+	cat >"$1/etc/passwd" <<-P
+		root:x:0:0:root:/root:/bin/sh
+		daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+		www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+		redis:x:101:101::/var/lib/redis:/usr/sbin/nologin
+		memcache:x:102:102::/nonexistent:/usr/sbin/nologin
+		postgres:x:103:103::/var/lib/postgresql:/bin/sh
+		nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+	P
+	cat >"$1/etc/group" <<-P
+		root:x:0:
+		daemon:x:1:
+		www-data:x:33:
+		redis:x:101:
+		memcache:x:102:
+		postgres:x:103:
+		nogroup:x:65534:
+	P
+	echo 'passwd: files
+group: files
+hosts: files dns' >"$1/etc/nsswitch.conf"
 }
 own=$cache/apt/lists
 system=/var/lib/apt/lists
 digest() { sha256sum | cut -c 1-32; }
 plan() { # the whole from resolving to the downloaded files, with lists $1
 	# What apt said of the same lists is not asked again.
-	known=$cache/plan-$({ echo "$@"; echo "${EXCLUDE:-}"; cat "$0"; ls -l --time-style=full-iso "$1"; } | digest)
+	known=$cache/plan-$({ echo "$@"; echo "${EXCLUDE:-}"; echo "${BELOW:-}"; cat "$0"; ls -l --time-style=full-iso "$1"; } | digest)
 	if [ ! -s "$known" ]; then
 		configure "$1"
 		list=$(resolve "${@:2}") && [ -n "$list" ] || return 1
 		echo "$list" >"$known.new" && mv "$known.new" "$known"
 	fi
 	list=$(cat "$known")
-	key=$({ echo "$list"; cat "$0"; } | digest)
+	key=$({ echo "$list"; echo "${BELOW:+below}"; cat "$0"; } | digest)
 	[ ! -d "$cache/$key" ] || return 0
 	configure "$1"
 	# shellcheck disable=SC2086 # one word for each package
@@ -84,7 +132,7 @@ plan() { # the whole from resolving to the downloaded files, with lists $1
 }
 if ! { ls $system/*_Packages* >/dev/null 2>&1 && plan $system "$@" 2>/dev/null; }; then
 	configure "$own"
-	apt apt-get -qq update || die "apt-get update did not work: see to this machine's apt sources"
+	apt apt-get -qq update >&2 || die "apt-get update did not work: see to this machine's apt sources"
 	plan "$own" "$@" || die "apt does not find all of: $*"
 fi
 
@@ -100,34 +148,13 @@ if [ ! -d "$cache/$key" ]; then
 	done
 	if [ -e "$new/usr/bin/dash" ]; then ln -sf dash "$new/usr/bin/sh"; fi
 	chmod 1777 "$new/tmp"
-	# Data directories, which maintainer scripts would make. They are open to
-	# all, since who builds without being root can give nothing away.
-	case " ${list//$'\n'/ }" in
-	*" redis-server="*) mkdir -m 1777 -p "$new/var/lib/redis" ;;
-	*" postgresql="*) mkdir -m 1777 -p "$new/var/lib/postgresql" ;;
-	esac
-	cat >"$new/etc/passwd" <<-P
-		root:x:0:0:root:/root:/bin/sh
-		daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-		www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-		redis:x:101:101::/var/lib/redis:/usr/sbin/nologin
-		memcache:x:102:102::/nonexistent:/usr/sbin/nologin
-		postgres:x:103:103::/var/lib/postgresql:/bin/sh
-		nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-	P
-	cat >"$new/etc/group" <<-P
-		root:x:0:
-		daemon:x:1:
-		www-data:x:33:
-		redis:x:101:
-		memcache:x:102:
-		postgres:x:103:
-		nogroup:x:65534:
-	P
-	echo 'passwd: files
-group: files
-hosts: files dns' >"$new/etc/nsswitch.conf"
+	[ -n "${BELOW:-}" ] || accounts "$new"
 	mv "$new" "$cache/$key"
 fi
+if [ "$dir" = - ]; then
+	echo "$cache/$key"
+	exit
+fi
+dir=$(realpath -m "$dir")
 rm -rf "$dir"; mkdir -p "$(dirname "$dir")"
 cp -a --reflink=auto "$cache/$key" "$dir"
