@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -99,6 +100,7 @@ func newRoot() *cobra.Command {
 	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
 	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newPull(a), newPush(a), newSave(a), newLoad(a), newPrune(a))
 	add("more", newInspect(a), newDoctor(a), newVersion(a))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")

@@ -87,6 +87,9 @@ func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) er
 			return err
 		}
 		ref = built
+		if len(args) > 0 && args[0] == "--" {
+			args = args[1:] // it parts a program from its arguments, and is none of them
+		}
 	}
 	inst, err := a.create(ctx, cmd, f, ref, args)
 	if err != nil {

@@ -59,6 +59,8 @@ func main() {
 			check(err)
 			check(f.Sync())
 		}
+	case "--listen": // as run's help has it
+		fmt.Println("listening on", strings.Join(args, " "))
 	case "count": // count LINES
 		lines, err := strconv.Atoi(args[0])
 		check(err)
