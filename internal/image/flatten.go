@@ -53,7 +53,13 @@ func Flatten(ctx context.Context, img v1.Image, f *os.File) error {
 	return flatten(ctx, img, f, erofs.Options{})
 }
 
-func flatten(ctx context.Context, img v1.Image, f *os.File, opts erofs.Options) error {
+// layered is what Flatten needs of an image.
+type layered interface {
+	Layers() ([]v1.Layer, error)
+	ConfigFile() (*v1.ConfigFile, error)
+}
+
+func flatten(ctx context.Context, img layered, f *os.File, opts erofs.Options) error {
 	layers, err := img.Layers()
 	if err != nil {
 		return fmt.Errorf("reading the image's layers: %w", err)

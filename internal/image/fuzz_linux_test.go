@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"capstan/internal/image"
 	"capstan/internal/image/erofs"
 	"capstan/internal/image/erofs/erofstest"
@@ -33,7 +35,7 @@ func FuzzFlatten(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lower, upper []byte) {
 		imagetest.FixTar(lower)
 		imagetest.FixTar(upper)
-		img := imagetest.Image(t, imagetest.Plain(lower), imagetest.Plain(upper))
+		img := bare{imagetest.Plain(lower), imagetest.Plain(upper)}
 		if err := out.Truncate(0); err != nil {
 			t.Fatal(err)
 		}
@@ -56,4 +58,22 @@ func FuzzFlatten(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// bare is an image that has no more than Flatten needs: making a whole one
+// takes longer than flattening it.
+type bare []v1.Layer
+
+func (b bare) Layers() ([]v1.Layer, error) { return b, nil }
+
+func (b bare) ConfigFile() (*v1.ConfigFile, error) {
+	var config v1.ConfigFile
+	for _, layer := range b {
+		id, err := layer.DiffID()
+		if err != nil {
+			return nil, err
+		}
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, id)
+	}
+	return &config, nil
 }

@@ -54,7 +54,7 @@ func simplify(files []erofstest.File, without map[string]bool) []erofstest.File 
 			continue
 		}
 		list = append(list, erofstest.File{
-			Name: f.Name, Mode: f.Mode.Type(), Size: f.Size, Target: f.Target, SHA256: f.SHA256,
+			Name: f.Name, Mode: f.Mode.Type(), Size: f.Size, Target: f.Target, Digest: f.Digest,
 		})
 	}
 	return list

@@ -3,109 +3,36 @@
 package ext4
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"capstan/internal/image/guesttest"
 )
 
-const bootTimeout = 3 * time.Minute // of one boot, under TCG on a busy machine
-
-// guest boots the guest kernel with testdata/guestinit as its PID 1.
-type guest struct{ kernel, initrd string }
+// guest boots testdata/guestinit on file systems.
+type guest struct{ guesttest.Guest }
 
 func newGuest(t *testing.T) guest {
 	t.Helper()
-	kernel := os.Getenv("CAPSTAN_GUEST")
-	if kernel == "" {
-		kernel = "../../../guest/build/guest-amd64"
-	}
-	if _, err := os.Stat(kernel); err != nil {
-		t.Fatalf("%v: make the guest first, or set CAPSTAN_GUEST", err)
-	}
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Fatal("qemu-system-x86_64 is missing; it is in the package qemu-system-x86")
-	}
-	dir := t.TempDir()
-	program := filepath.Join(dir, "init")
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, "./testdata/guestinit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building guestinit: %v\n%s", err, out)
-	}
-	content, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	initrd := filepath.Join(dir, "initrd")
-	archive := cpioEntry("dev", 0o040755, nil) + cpioEntry("ext4test", 0o100755, content) + cpioEntry("TRAILER!!!", 0, nil)
-	if err := os.WriteFile(initrd, []byte(archive), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return guest{kernel, initrd}
-}
-
-// cpioEntry is a file in an initramfs: the kernel's
-// driver-api/early-userspace/buffer-format.rst.
-func cpioEntry(name string, mode int, content []byte) string {
-	pad := func(s string) string { return s + strings.Repeat("\x00", -len(s)&3) }
-	head := fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-		0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-	return pad(head+name+"\x00") + pad(string(content))
+	return guest{guesttest.New(t, "./testdata/guestinit")}
 }
 
 // boot runs one phase of guestinit on the disk. It ends when guestinit does,
 // which must pass, or is killed at the first line that starts with killAt.
 func (g guest) boot(t *testing.T, disk, killAt string, env ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), bootTimeout)
-	defer cancel()
-	args := []string{"-accel", "tcg", "-machine", "q35", "-m", "192M", "-nodefaults", "-no-user-config",
-		"-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", g.kernel, "-initrd", g.initrd,
-		"-append", "console=ttyS0 loglevel=4 panic=-1 rdinit=/ext4test " + strings.Join(env, " "),
-		"-drive", "if=none,id=d,format=raw,file=" + disk, "-device", "virtio-blk-pci,drive=d"}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
-	var errors bytes.Buffer
-	cmd.Stderr = &errors
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var console strings.Builder
-	var killed, passed bool
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		line := strings.TrimRight(lines.Text(), "\r")
-		fmt.Fprintln(&console, line)
-		passed = passed || line == "PASS"
+	console := g.Boot(t, guesttest.Boot{Drives: []string{"format=raw,file=" + disk}, KillAt: killAt, Env: env})
+	t.Logf("%d KiB on disk", allocated(t, disk)>>10)
+	for line := range strings.Lines(console) {
 		if strings.HasPrefix(line, "grown") {
-			t.Log(line)
+			t.Log(strings.TrimSpace(line))
 		}
-		if killAt != "" && !killed && strings.HasPrefix(line, killAt) {
-			killed = true
-			cmd.Process.Kill()
-		}
-	}
-	err = cmd.Wait()
-	t.Logf("%s: %v, %d KiB on disk", strings.Join(env, " "), time.Since(start).Round(time.Millisecond), allocated(t, disk)>>10)
-	if ctx.Err() != nil {
-		t.Fatalf("the guest did not end within %v:\n%s%s", bootTimeout, &console, &errors)
-	}
-	if killAt != "" && !killed || killAt == "" && (err != nil || !passed) {
-		t.Fatalf("the guest ended with %v:\n%s%s", err, &console, &errors)
 	}
 	for _, bad := range []string{"EXT4-fs error", "EXT4-fs warning", "JBD2:", "WARNING:", "BUG:"} {
-		if strings.Contains(console.String(), bad) {
-			t.Errorf("the kernel complained:\n%s", &console)
+		if strings.Contains(console, bad) {
+			t.Errorf("the kernel complained:\n%s", console)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 func FromDir(root string) ([]File, error) {
 	var files []File
 	inodes := map[string]uint64{}
+	buf := make([]byte, 1<<16)
 	err := filepath.WalkDir(root, func(full string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -40,7 +41,7 @@ func FromDir(root string) ([]File, error) {
 			GID:     st.Gid,
 			ModTime: time.Unix(st.Mtim.Unix()).UTC(),
 		}
-		if f.Xattrs, err = xattrs(full); err != nil {
+		if f.Xattrs, err = xattrs(full, buf); err != nil {
 			return err
 		}
 		switch {
@@ -64,9 +65,9 @@ func FromDir(root string) ([]File, error) {
 	return byName(files, func(f *File) uint64 { return inodes[f.Name] }), nil
 }
 
-func xattrs(full string) (map[string]string, error) {
+// xattrs reads attributes; b is memory for that.
+func xattrs(full string, b []byte) (map[string]string, error) {
 	attrs := map[string]string{}
-	b := make([]byte, 1<<16)
 	n, err := unix.Llistxattr(full, b)
 	if err != nil {
 		return nil, fmt.Errorf("attributes of %q: %w", full, err)

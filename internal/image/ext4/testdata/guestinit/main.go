@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"capstan/internal/image/guesttest/pid1"
 )
 
 const (
@@ -35,33 +37,14 @@ var phases = map[string]func() error{
 	"grow":   grow,
 }
 
-func main() {
-	err := run()
-	if err != nil {
-		fmt.Println("FAIL:", err)
-	} else {
-		fmt.Println("PASS")
-	}
-	unix.Sync()
-	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART); err != nil {
-		fmt.Println("restarting:", err)
-	}
-}
+func main() { pid1.Main(run) }
 
 func run() error {
-	if err := mount("devtmpfs", "/dev", "devtmpfs", ""); err != nil {
-		return err
-	}
-	console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	os.Stdout = console
 	phase, known := phases[os.Getenv("phase")]
 	if !known {
 		return fmt.Errorf("unknown phase %q", os.Getenv("phase"))
 	}
-	if err := mount("/dev/vda", disk, "ext4", "noinit_itable"); err != nil {
+	if err := pid1.Mount("/dev/vda", disk, "ext4", 0, "noinit_itable"); err != nil {
 		return err
 	}
 	if err := phase(); err != nil {
@@ -69,16 +52,6 @@ func run() error {
 	}
 	if err := unix.Unmount(disk, 0); err != nil {
 		return fmt.Errorf("unmounting: %w", err)
-	}
-	return nil
-}
-
-func mount(source, target, fstype, data string) error {
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(source, target, fstype, 0, data); err != nil && !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("mounting %s on %s: %w", source, target, err)
 	}
 	return nil
 }
@@ -92,7 +65,7 @@ func write() error {
 	if err := os.WriteFile("/lower/gone", []byte("x"), 0o644); err != nil {
 		return err
 	}
-	if err := mount("overlay", "/merged", "overlay",
+	if err := pid1.Mount("overlay", "/merged", "overlay", 0,
 		"lowerdir=/lower,upperdir="+disk+"/upper,workdir="+disk+"/work"); err != nil {
 		return err
 	}
