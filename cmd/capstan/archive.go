@@ -29,7 +29,8 @@ func newSave(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
 	cmd.Flags().StringVar(&format, "format", repo.DockerArchive, "docker-archive or oci")
-	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{repo.DockerArchive, repo.OCIArchive}, cobra.ShellCompDirectiveNoFileComp))
+	takesOneOf(cmd, "format", repo.DockerArchive, repo.OCIArchive)
+	takesFiles(cmd, "output")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if format != repo.DockerArchive && format != repo.OCIArchive {
 			return usage(cmd, fmt.Errorf("--format %s: expected %s or %s", format, repo.DockerArchive, repo.OCIArchive))
@@ -93,6 +94,7 @@ func newLoad(a *app) *cobra.Command {
 		Args:    none,
 	}
 	cmd.Flags().StringVarP(&input, "input", "i", "", "read from `FILE` instead of standard input")
+	takesFiles(cmd, "input")
 	cmd.Flags().StringVar(&given, "name", "", "name the archive's one image so, whatever it is called there")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var name repo.Name

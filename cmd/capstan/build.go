@@ -30,14 +30,13 @@ func newBuild(a *app) *cobra.Command {
 		Long: "Build an image from the Capstanfile in DIR (default: this directory), or with\n" +
 			"--from straight from a program with the libraries it needs, from a directory or\n" +
 			"from a tar. NAME is the directory's, or the input's, where it is not given.\n\n" + keysHelp,
-		Example: "  capstan build\n  capstan build shop:1.2 ./shop\n  capstan build --from ./server\n  capstan build --from ./rootfs.tar app",
-		Args:    atMost(2, "a name and a directory"),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		Example:           "  capstan build\n  capstan build shop:1.2 ./shop\n  capstan build --from ./server\n  capstan build --from ./rootfs.tar app",
+		Args:              atMost(2, "a name and a directory"),
+		ValidArgsFunction: a.completeBuild,
 	}
 	cmd.Flags().StringVar(&from, "from", "", "build from this program, directory or tar instead of a Capstanfile")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the Capstanfile (default: DIR/Capstanfile)")
+	takesFiles(cmd, "from", "file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, dir := "", "."
 		if len(args) > 0 {

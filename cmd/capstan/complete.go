@@ -1,28 +1,87 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
+
+	"capstan/internal/instance"
 )
 
 // Completion reads the index and the directory's names, nothing else. It has
-// nobody to tell of errors: without names there is nothing to complete.
+// nobody to tell of errors: without names there is nothing to complete. Where
+// nothing else is said there are no files to name.
 
-func (a *app) completeInstances(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return a.instanceNames(cmd), cobra.ShellCompDirectiveNoFileComp
+// completeInstances offers all instances but those named already.
+func (a *app) completeInstances(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return without(a.instanceNames(cmd, nil), args), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeRunning offers those that run, completeStopped the others.
+func (a *app) completeRunning(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return without(a.instanceNames(cmd, instance.State.Live), args), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) completeStopped(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	stopped := func(s instance.State) bool { return !s.Live() }
+	return without(a.instanceNames(cmd, stopped), args), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeImages offers all images but those named already.
 func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if cmd.Name() == "run" && len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveDefault // the application's arguments
+	return without(a.imageNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeRun offers images and programs, which are files; what follows is the
+// application's.
+func (a *app) completeRun(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return a.imageNames(cmd), cobra.ShellCompDirectiveDefault // programs are files
+	return a.imageNames(cmd), cobra.ShellCompDirectiveDefault
 }
 
-func (a *app) completeBoth(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return append(a.instanceNames(cmd), a.imageNames(cmd)...), cobra.ShellCompDirectiveNoFileComp
+// completeBuild offers the names of images, then directories.
+func (a *app) completeBuild(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	return a.imageNames(cmd), cobra.ShellCompDirectiveNoFileComp
 }
 
-func (a *app) instanceNames(cmd *cobra.Command) []string {
+// first offers what complete does for a command's first argument alone.
+func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return complete(cmd, args, to)
+	}
+}
+
+func (a *app) completeBoth(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return without(append(a.instanceNames(cmd, nil), a.imageNames(cmd)...), args), cobra.ShellCompDirectiveNoFileComp
+}
+
+// takesFiles has the values of flags completed to files.
+func takesFiles(cmd *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
+	}
+}
+
+// takesOneOf has the value of a flag completed to one of some words.
+func takesOneOf(cmd *cobra.Command, flag string, words ...string) {
+	cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func without(names, given []string) []string {
+	return slices.DeleteFunc(names, func(s string) bool { return slices.Contains(given, s) })
+}
+
+// instanceNames are those of the instances in a state that is wanted; nil
+// wants all.
+func (a *app) instanceNames(cmd *cobra.Command, want func(instance.State) bool) []string {
 	if a.complete(cmd) != nil {
 		return nil
 	}
@@ -32,7 +91,9 @@ func (a *app) instanceNames(cmd *cobra.Command) []string {
 	}
 	var names []string
 	for _, i := range list {
-		names = append(names, i.Config.Name)
+		if want == nil || want(i.State) {
+			names = append(names, i.Config.Name)
+		}
 	}
 	return names
 }

@@ -111,7 +111,7 @@ func newTag(a *app) *cobra.Command {
 		Short:             "Give an image another name",
 		Example:           "  capstan tag app app:1.2",
 		Args:              exactly(2, "an image and the name to give it"),
-		ValidArgsFunction: a.completeImages,
+		ValidArgsFunction: first(a.completeImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, err := repo.ParseName(args[1])
 			if err != nil {

@@ -41,6 +41,7 @@ func newInspect(a *app) *cobra.Command {
 		ValidArgsFunction: a.completeBoth,
 	}
 	format := cmd.Flags().String("format", "json", "json, or a Go template for each, such as '{{.Digest}}'")
+	takesOneOf(cmd, "format", "json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var views []any
 		err := each(args, func(name string) error {

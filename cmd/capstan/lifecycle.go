@@ -24,7 +24,9 @@ func (a *app) driver() *qemu.Driver { return qemu.New(qemu.Options{Path: a.setti
 // prints the names of those it was done to.
 func (a *app) onInstances(cmd *cobra.Command, do func(ctx context.Context, i *instance.Instance) error) *cobra.Command {
 	cmd.Args = atLeast(1, "the name of an instance")
-	cmd.ValidArgsFunction = a.completeInstances
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = a.completeInstances
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return each(args, func(name string) error {
 			i, err := a.instances().Get(name)
@@ -47,6 +49,8 @@ func newStop(a *app) *cobra.Command {
 		Use:     "stop [flags] NAME...",
 		Short:   "Stop instances: the application is asked to end, then killed",
 		Example: "  capstan stop cache\n  capstan stop -t 60 db",
+
+		ValidArgsFunction: a.completeRunning,
 	}, func(ctx context.Context, i *instance.Instance) error {
 		err := i.Stop(ctx, timeout)
 		if errors.Is(err, instance.ErrNotRunning) {
@@ -64,6 +68,8 @@ func newKill(a *app) *cobra.Command {
 		Use:     "kill [flags] NAME...",
 		Short:   "Cut the power of instances, or send their applications a signal",
 		Example: "  capstan kill cache\n  capstan kill -s HUP web",
+
+		ValidArgsFunction: a.completeRunning,
 	}, func(ctx context.Context, i *instance.Instance) error {
 		if sig == "" {
 			return i.Kill(ctx)
@@ -71,6 +77,7 @@ func newKill(a *app) *cobra.Command {
 		return i.Signal(ctx, sig)
 	})
 	cmd.Flags().StringVarP(&sig, "signal", "s", "", "send this `signal` to the application instead of cutting the power")
+	takesOneOf(cmd, "signal", "HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2")
 	return cmd
 }
 
@@ -81,7 +88,7 @@ func newStart(a *app) *cobra.Command {
 		Short:             "Start instances that have ended, with all that they had written",
 		Example:           "  capstan start db\n  capstan start -a job",
 		Args:              atLeast(1, "the name of an instance"),
-		ValidArgsFunction: a.completeInstances,
+		ValidArgsFunction: a.completeStopped,
 	}
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "show the output and end with the application's status")
 	cmd.Flags().BoolVarP(&stdin, "interactive", "i", false, "connect standard input, with -a")
@@ -198,7 +205,7 @@ func newWait(a *app) *cobra.Command {
 		Long:              "Wait for instances to end, and print their exit statuses. With one name,\ncapstan ends with that status too.",
 		Example:           "  capstan wait job",
 		Args:              atLeast(1, "the name of an instance"),
-		ValidArgsFunction: a.completeInstances,
+		ValidArgsFunction: a.completeRunning,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			status := 0
 			err := each(args, func(name string) error {
@@ -232,7 +239,7 @@ func newLogs(a *app) *cobra.Command {
 		Short:             "Show what an instance's application has printed",
 		Example:           "  capstan logs web\n  capstan logs -f --tail 10 web\n  capstan logs --since 5m web",
 		Args:              exactly(1, "the name of an instance"),
-		ValidArgsFunction: a.completeInstances,
+		ValidArgsFunction: first(a.completeInstances),
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the instance ends")
 	cmd.Flags().StringVarP(&tail, "tail", "n", "all", "show this many of the last lines")

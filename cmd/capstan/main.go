@@ -104,6 +104,8 @@ func newRoot() *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("more")
 	root.SetCompletionCommandGroupID("more")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.RegisterFlagCompletionFunc("root", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // so that other shells are an error
@@ -128,11 +130,11 @@ func newHelp() *cobra.Command {
 			about.InitDefaultHelpFlag()
 			return about.Help()
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
 			var names []string
 			if about, _, err := cmd.Root().Find(args); err == nil {
 				for _, c := range about.Commands() {
-					if c.IsAvailableCommand() {
+					if c.IsAvailableCommand() && strings.HasPrefix(c.Name(), to) {
 						names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
 					}
 				}

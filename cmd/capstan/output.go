@@ -23,7 +23,7 @@ type table[T any] struct {
 // formatFlag adds --format to a command.
 func formatFlag(cmd *cobra.Command) *string {
 	format := cmd.Flags().String("format", "table", "table, json, or a Go template for each row, such as '{{.Name}}'")
-	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	takesOneOf(cmd, "format", "table", "json")
 	return format
 }
 

@@ -44,7 +44,7 @@ func newRun(a *app) *cobra.Command {
 			"  capstan run --rm ./server -- --listen :8080\n" +
 			"  capstan run -v ./site:/usr/share/nginx/html:ro -p 8080:80 nginx",
 		Args:              atLeast(1, "an image"),
-		ValidArgsFunction: a.completeImages,
+		ValidArgsFunction: a.completeRun,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.run(cmd, &f, args[0], args[1:])
 		},
@@ -73,9 +73,10 @@ func newRun(a *app) *cobra.Command {
 	fl.StringVar(&f.restart, "restart", "no", "when to start it again: no, on-failure[:N] or always")
 	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root without any place to write")
 	fl.BoolVar(&f.verbose, "verbose", false, "let the kernel and PID 1 say what they do, in the instance's kernel.log")
-	cmd.RegisterFlagCompletionFunc("on", cobra.FixedCompletions([]string{"qemu"}, cobra.ShellCompDirectiveNoFileComp))
-	cmd.RegisterFlagCompletionFunc("accel", cobra.FixedCompletions([]string{"kvm", "hvf", "whpx", "tcg"}, cobra.ShellCompDirectiveNoFileComp))
-	cmd.RegisterFlagCompletionFunc("restart", cobra.FixedCompletions([]string{"no", "on-failure", "always"}, cobra.ShellCompDirectiveNoFileComp))
+	takesFiles(cmd, "env-file", "volume")
+	takesOneOf(cmd, "on", "qemu")
+	takesOneOf(cmd, "accel", "kvm", "hvf", "whpx", "tcg")
+	takesOneOf(cmd, "restart", "no", "on-failure", "always")
 	return cmd
 }
 

@@ -20,7 +20,7 @@ func newStats(a *app) *cobra.Command {
 		Use:               "stats [NAME...]",
 		Short:             "Show what running instances use, as their kernels count it",
 		Example:           "  capstan stats\n  capstan stats --format json cache",
-		ValidArgsFunction: a.completeInstances,
+		ValidArgsFunction: a.completeRunning,
 	}
 	format := formatFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -26,6 +26,7 @@ func newVersion(a *app) *cobra.Command {
 		Args:    none,
 	}
 	format := cmd.Flags().String("format", "text", "text, json or a Go template")
+	takesOneOf(cmd, "format", "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		v := versions{Capstan: version, Kernel: "none", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 		if info, err := guest.Record(a.settings.Root); err == nil {
