@@ -23,6 +23,9 @@ type Progress interface {
 type PullOptions struct {
 	Platform v1.Platform // the zero value is that of this machine's guests
 	Progress Progress    // may be nil
+	// Verify decides whether an image is trusted, by the digest of what its
+	// name stands for. It is asked before any layer is downloaded. May be nil.
+	Verify func(ctx context.Context, name repo.Name, digest v1.Hash) error
 }
 
 // parallel is how many layers are downloaded at once.
@@ -42,6 +45,11 @@ func Pull(ctx context.Context, store *repo.Store, client *remote.Client, name re
 	found, err := client.Image(ctx, name, opts.Platform)
 	if err != nil {
 		return repo.Entry{}, err
+	}
+	if opts.Verify != nil {
+		if err := opts.Verify(ctx, name, found.Top()); err != nil {
+			return repo.Entry{}, err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -11,23 +11,29 @@ import (
 )
 
 // Binary builds the registry, unless it is built already, and returns its path.
-func Binary(t testing.TB) string { return build(t, "registry", ".") }
+func Binary(t testing.TB) string { return build(t, "registry", "registry", ".") }
 
 // Crane builds go-containerregistry's client, which is another one than ours
 // on the same library, and returns its path.
 func Crane(t testing.TB) string {
-	return build(t, "crane", "github.com/google/go-containerregistry/cmd/crane")
+	return build(t, "registry", "crane", "github.com/google/go-containerregistry/cmd/crane")
 }
 
-// build builds a program of the module in test/registry. The go command knows
-// whether there is anything to do; it must not do it twice at once.
-func build(t testing.TB, name, pkg string) string {
+// Sigstore builds the program in test/sigstore, which copies images and looks at
+// signatures as podman and skopeo do, and returns its path.
+func Sigstore(t testing.TB) string {
+	return build(t, "sigstore", "sigstore", ".", "-tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub")
+}
+
+// build builds a program of a module in test. The go command knows whether
+// there is anything to do; it must not do it twice at once.
+func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	t.Helper()
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		t.Fatalf("finding the module: %v", err)
 	}
-	source := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test", "registry")
+	source := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test", module)
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +48,7 @@ func build(t testing.TB, name, pkg string) string {
 	}
 	defer lock.Close()
 	bin := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-o", bin, pkg)
+	cmd := exec.Command("go", append(append([]string{"build", "-o", bin}, flags...), pkg)...)
 	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOOS=", "GOARCH=")
 	if out, err := cmd.CombinedOutput(); err != nil {

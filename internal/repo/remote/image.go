@@ -45,6 +45,14 @@ type Image struct {
 	places []place // where to ask for blobs, in this order
 }
 
+// Top is the digest of what the name stands for: the index's, if it is one.
+func (img *Image) Top() v1.Hash {
+	if img.Index != (v1.Hash{}) {
+		return img.Index
+	}
+	return img.Descriptor.Digest
+}
+
 // MediaTypeError is a document or layer of a kind that Capstan has no use for.
 type MediaTypeError struct {
 	What      string

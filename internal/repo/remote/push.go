@@ -53,16 +53,7 @@ func (c *Client) Push(ctx context.Context, n repo.Name, src Source, d v1.Descrip
 	if err != nil {
 		return err
 	}
-	b, err := c.base(p.host)
-	if err != nil {
-		return err
-	}
-	pusher, err := remote.NewPusher(
-		remote.WithTransport(b), remote.WithAuthFromKeychain(c.opts.Keychain), remote.WithJobs(parallel),
-		remote.WithRetryStatusCodes(), // b tries again
-		remote.WithRetryBackoff(remote.Backoff{Duration: max(4*c.opts.Pause, time.Millisecond), Factor: 2, Jitter: 0.5, Steps: 4}),
-		remote.WithRetryPredicate(uploadMayPass),
-	)
+	pusher, err := c.pusher(p)
 	if err != nil {
 		return fmt.Errorf("pushing %s: %w", n, err)
 	}
@@ -75,6 +66,20 @@ func (c *Client) Push(ctx context.Context, n repo.Name, src Source, d v1.Descrip
 		return fmt.Errorf("pushing %s: %w", n, err)
 	}
 	return nil
+}
+
+// pusher returns what uploads to p.
+func (c *Client) pusher(p place) (*remote.Pusher, error) {
+	b, err := c.base(p.host)
+	if err != nil {
+		return nil, err
+	}
+	return remote.NewPusher(
+		remote.WithTransport(b), remote.WithAuthFromKeychain(c.opts.Keychain), remote.WithJobs(parallel),
+		remote.WithRetryStatusCodes(), // b tries again
+		remote.WithRetryBackoff(remote.Backoff{Duration: max(4*c.opts.Pause, time.Millisecond), Factor: 2, Jitter: 0.5, Steps: 4}),
+		remote.WithRetryPredicate(uploadMayPass),
+	)
 }
 
 // uploadMayPass reports whether an upload that failed is begun anew. Requests
