@@ -18,6 +18,7 @@ import (
 // sysctls are the settings that servers otherwise warn about or are slow
 // without, and those whose defaults shrink with the machine's memory: the one
 // application may have all of it. Those that a kernel lacks are passed over.
+// vm.overcommit_memory is 1 in our kernel: PID 1's own runtime needs it.
 var sysctls = []struct{ name, value string }{
 	{"fs.aio-max-nr", "1048576"},
 	{"fs.file-max", "9223372036854775807"},
@@ -33,7 +34,6 @@ var sysctls = []struct{ name, value string }{
 	{"net.ipv4.tcp_max_syn_backlog", "65535"},
 	{"net.ipv4.tcp_slow_start_after_idle", "0"},
 	{"vm.max_map_count", "1048576"},
-	{"vm.overcommit_memory", "1"},
 	{"vm.swappiness", "1"},
 }
 
