@@ -151,9 +151,19 @@ func TestLeasedAddress(t *testing.T) {
 	if _, err := leasedAddress(&dhcpv4.DHCPv4{YourIPAddr: net.IPv4zero, Options: dhcpv4.Options{}}); err == nil {
 		t.Error("an answer without an address was taken")
 	}
-	for _, c := range [][3]time.Duration{{0, time.Hour, 30 * time.Minute}, {40 * time.Minute, time.Hour, 10 * time.Minute}, {59*time.Minute + 50*time.Second, time.Hour, minRenewal}, {0, 0, minRenewal}} {
-		if got := renewIn(c[0], c[1]); got != c[2] {
-			t.Errorf("age %s of %s: %s", c[0], c[1], got)
+	for _, c := range [][4]time.Duration{
+		{0, 30 * time.Minute, time.Hour, 30 * time.Minute},
+		{0, 5 * time.Minute, time.Hour, 5 * time.Minute},
+		{40 * time.Minute, 30 * time.Minute, time.Hour, 10 * time.Minute},
+		{59 * time.Minute, 30 * time.Minute, time.Hour, minRenewal},
+		{59*time.Minute + 50*time.Second, 30 * time.Minute, time.Hour, 10 * time.Second},
+		{0, 2 * time.Second, 4 * time.Second, 2 * time.Second},
+		{3 * time.Second, 2 * time.Second, 4 * time.Second, time.Second},
+		{0, 2 * time.Hour, time.Hour, time.Hour},
+		{2 * time.Hour, 30 * time.Minute, time.Hour, 0},
+	} {
+		if got := renewIn(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("age %s of %s: %s", c[0], c[2], got)
 		}
 	}
 }

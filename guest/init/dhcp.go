@@ -18,8 +18,11 @@ const (
 	dhcpWait = 15 * time.Second
 	// dhcpRetry is between attempts after that.
 	dhcpRetry = 30 * time.Second
-	// minRenewal is the shortest time between renewals.
+	// minRenewal is the shortest time between attempts at renewing a lease.
 	minRenewal = 30 * time.Second
+	// minLease is how long any lease lasts, whatever the server says: one of
+	// no time would be asked for without end.
+	minLease = 2 * time.Second
 )
 
 // startDHCP gets a lease, after the change up, and keeps it for as long as the
@@ -115,41 +118,63 @@ func leasedAddress(ack *dhcpv4.DHCPv4) (address, error) {
 	return a, nil
 }
 
-// keepLease renews the lease for as long as the machine runs, and looks for
-// a new one when it has run out.
+// keepLease keeps a lease for as long as the machine runs; nil looks for one.
 func (g *guest) keepLease(index int, lease *nclient4.Lease) {
+	wait := dhcpRetry
+	if lease != nil {
+		wait = renewIn(leaseTimes(lease))
+	}
 	for {
-		wait := dhcpRetry
-		if lease != nil {
-			wait = renewIn(time.Since(lease.CreationTime), lease.ACK.IPAddressLeaseTime(time.Hour))
-		}
 		<-time.After(wait)
-		if lease != nil && time.Since(lease.CreationTime) >= lease.ACK.IPAddressLeaseTime(time.Hour) {
-			g.log.warnf("the DHCP lease has run out")
-			lease = nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), dhcpWait)
-		fresh, err := g.lease(ctx, index, lease)
-		cancel()
-		var refused *nclient4.ErrNak
-		switch {
-		case err == nil:
-			lease = fresh
-		case errors.As(err, &refused):
-			lease = nil
-		default:
-			g.log.debugf("asking DHCP for an address: %v", err)
-		}
+		lease, wait = g.renew(index, lease)
 	}
 }
 
-// renewIn returns how long to wait before the next attempt at renewing a
-// lease of that age: until half of its time, then half of what is left
-// (RFC 2131, 4.4.5).
-func renewIn(age, lease time.Duration) time.Duration {
-	wait := lease/2 - age
-	if wait <= 0 {
-		wait = (lease - age) / 2
+// renew makes one attempt at renewing old, or at finding a lease where that
+// is nil. It returns the lease that is now in force and how long to wait
+// before the next attempt.
+func (g *guest) renew(index int, old *nclient4.Lease) (*nclient4.Lease, time.Duration) {
+	limit := dhcpWait
+	if old != nil {
+		age, _, whole := leaseTimes(old)
+		limit = min(limit, whole-age)
 	}
-	return max(minRenewal, wait)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	fresh, err := g.lease(ctx, index, old)
+	if err == nil {
+		return fresh, renewIn(leaseTimes(fresh))
+	}
+	g.log.debugf("asking DHCP for an address: %v", err)
+	if old == nil {
+		return nil, dhcpRetry
+	}
+	var refused *nclient4.ErrNak
+	if age, renewal, whole := leaseTimes(old); age < whole && !errors.As(err, &refused) {
+		return old, renewIn(age, renewal, whole)
+	}
+	// The address may be another machine's from now on (RFC 2131, 4.4.5).
+	g.log.warnf("the DHCP lease of %s has ended", g.leased)
+	if err := commit(removeAddress(index, g.leased)); err != nil {
+		g.log.warnf("%v", err)
+	}
+	g.leased = netip.Prefix{}
+	return nil, 0
+}
+
+// leaseTimes are how old a lease is, at what age it is to be renewed, and at
+// what age it ends.
+func leaseTimes(l *nclient4.Lease) (age, renewal, whole time.Duration) {
+	whole = max(minLease, l.ACK.IPAddressLeaseTime(time.Hour))
+	return time.Since(l.CreationTime), l.ACK.IPAddressRenewalTime(whole / 2), whole
+}
+
+// renewIn returns how long to wait before the next attempt at renewing a
+// lease: until the time for it, then half of what is left (RFC 2131, 4.4.5).
+func renewIn(age, renewal, whole time.Duration) time.Duration {
+	wait := renewal - age
+	if wait <= 0 {
+		wait = max(minRenewal, (whole-age)/2)
+	}
+	return max(0, min(wait, whole-age))
 }
