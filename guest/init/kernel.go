@@ -75,8 +75,9 @@ func (g *guest) setKernel() {
 	if err := unix.Sethostname([]byte(g.hostname())); err != nil {
 		g.log.warnf("setting the host name %q: %v", g.hostname(), err)
 	}
-	// The config's time is a floor for machines without a clock device.
-	if t := g.cfg.Time; t > time.Now().UnixNano() {
+	// The config was written before the machine's boot: no clock device, which
+	// counts in seconds, may say less than that and the time since.
+	if t := g.cfg.Time + uptime(); g.cfg.Time > 0 && t > time.Now().UnixNano() {
 		tv := unix.NsecToTimeval(t)
 		if err := unix.Settimeofday(&tv); err != nil {
 			g.log.warnf("setting the clock: %v", err)
