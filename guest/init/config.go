@@ -24,7 +24,7 @@ func loadConfig() (api.Config, error) {
 	doc, err := readBounded(api.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		var path string
-		if !hasDisks() || !until(deviceWait, func() bool { path = findDevice("/sys", "partlabel:"+api.ConfigPartition); return path != "" }) {
+		if !until(deviceWait, func() bool { path = findDevice("/sys", "partlabel:"+api.ConfigPartition); return path != "" }) {
 			return api.Config{}, errors.New("the machine has no instance config")
 		}
 		doc, err = readBounded(path)
@@ -33,13 +33,6 @@ func loadConfig() (api.Config, error) {
 		return api.Config{}, fmt.Errorf("reading the instance config: %w", err)
 	}
 	return parseConfig(doc)
-}
-
-// hasDisks tells whether any block device exists, whose partitions could
-// hold the config.
-func hasDisks() bool {
-	disks, err := os.ReadDir("/sys/class/block")
-	return err == nil && len(disks) > 0
 }
 
 func readBounded(path string) ([]byte, error) {
