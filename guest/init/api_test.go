@@ -211,7 +211,7 @@ func (m *machine) put(path string, stream []byte) (int, string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	resp, err := m.control.Do(req)
+	resp, err := m.api.Do(req)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestFiles(t *testing.T) {
 	if code, text := m.put("/srv", stream); code != 200 {
 		t.Fatalf("%d %s", code, text)
 	}
-	resp, err := m.control.Get("http://guest/v1/files?path=/srv/d/")
+	resp, err := m.api.Get("http://guest/v1/files?path=/srv/d/")
 	if err != nil {
 		t.Fatal(err)
 	}

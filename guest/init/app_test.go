@@ -62,8 +62,12 @@ func TestApplicationSees(t *testing.T) {
 			want: []string{""},
 		},
 		"standard streams by name": {
-			cfg:  api.Config{Args: []string{"app", "reopen"}, User: "web"},
-			want: []string{"/dev/stdout\n/dev/stderr\n"},
+			cfg:  api.Config{Args: []string{"app", "reopen"}, User: "1000"},
+			want: []string{strings.Repeat("/dev/stdout\n/dev/stderr\n", 3)},
+		},
+		"standard streams of a terminal by name": {
+			cfg:  api.Config{Args: []string{"app", "reopen"}, User: "1000", TTY: true},
+			want: []string{strings.Repeat("/dev/stdout\r\n/dev/stderr\r\n", 3)},
 		},
 		"limits": {
 			cfg:  api.Config{Args: []string{"app", "limits"}},
@@ -71,9 +75,10 @@ func TestApplicationSees(t *testing.T) {
 		},
 		"kernel settings": {
 			cfg: api.Config{Args: []string{"app", "cat", "/proc/sys/net/core/somaxconn", "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/max_map_count",
-				"/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/fs/file-max", "/proc/sys/kernel/pid_max", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/threads-max", "/proc/sys/fs/inotify/max_user_watches"},
+				"/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/fs/file-max", "/proc/sys/kernel/pid_max", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/threads-max", "/proc/sys/fs/inotify/max_user_watches",
+				"/proc/sys/kernel/panic", "/proc/sys/kernel/panic_on_oops", "/proc/sys/vm/swappiness"},
 				Sysctls: map[string]string{"net.core.somaxconn": "128", "vm/swappiness": "7"}},
-			want: []string{"128\n1\n1048576\nalways [madvise] never\n9223372036854775807\n4194304\n0\n1048576\n1048576\n"},
+			want: []string{"128\n1\n1048576\nalways [madvise] never\n9223372036854775807\n4194304\n0\n1048576\n1048576\n-1\n1\n7\n"},
 		},
 		"static network": {
 			cfg:  api.Config{Args: []string{"app", "net"}, Network: api.Network{Address: "10.0.2.15/24", Gateway: "10.0.2.2"}},
@@ -87,8 +92,11 @@ func TestApplicationSees(t *testing.T) {
 			cfg:  api.Config{Args: []string{"app", "cat", "/etc/resolv.conf"}, Network: api.Network{Search: []string{"dhcp"}}},
 			want: []string{"search dhcp\nnameserver 10.0.2.3\n"},
 		},
-		"orphans":        {cfg: api.Config{Args: []string{"app", "orphans"}}, want: []string{"no zombies\n"}},
-		"user namespace": {cfg: api.Config{Args: []string{"app", "userns"}}, want: []string{"hello\n"}},
+		"storm of orphans":         {cfg: api.Config{Args: []string{"app", "storm", "100"}}, want: []string{"no zombies\n"}},
+		"entropy":                  {cfg: api.Config{Args: []string{"app", "random"}}, want: []string{"random 1024\n"}},
+		"entropy without a source": {cfg: api.Config{Args: []string{"app", "random", "wait"}}, s: setup{cpu: "max,rdrand=off,rdseed=off"}, want: []string{"random 1024\n"}},
+		"orphans":                  {cfg: api.Config{Args: []string{"app", "orphans"}}, want: []string{"no zombies\n"}},
+		"user namespace":           {cfg: api.Config{Args: []string{"app", "userns"}}, want: []string{"hello\n"}},
 		"tmpfs volume": {
 			cfg:  api.Config{Args: []string{"app", "put", "/data/deep/file", "x"}, Mounts: []api.Mount{{Type: "tmpfs", Target: "/data/deep"}}},
 			want: []string{""},

@@ -5,8 +5,10 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,8 +32,12 @@ import (
 // a second to boot; the host may be busy.
 const bootLimit = 2 * time.Minute
 
-// kit is what all boots share: the kernel, this package's PID 1 and a root.
-type kit struct{ kernel, init, root string }
+// virtiofsd is Debian's, of qemu-system-common.
+const virtiofsd = "/usr/lib/qemu/virtiofsd"
+
+// kit is what all boots share: the kernel, this package's PID 1, a root, and
+// one with nothing but the application.
+type kit struct{ kernel, init, root, bare string }
 
 var theKit = sync.OnceValues(makeKit)
 
@@ -44,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 func makeKit() (kit, error) {
-	for tool, pkg := range map[string]string{"qemu-system-x86_64": "qemu-system-x86"} {
+	for tool, pkg := range map[string]string{"qemu-system-x86_64": "qemu-system-x86", virtiofsd: "qemu-system-common", "sgdisk": "gdisk"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return kit{}, fmt.Errorf("%w: apt-get install %s", err, pkg)
 		}
@@ -60,7 +66,7 @@ func makeKit() (kit, error) {
 	if err != nil {
 		return kit{}, err
 	}
-	k := kit{kernel: kernel, init: filepath.Join(dir, "init"), root: filepath.Join(dir, "root.erofs")}
+	k := kit{kernel: kernel, init: filepath.Join(dir, "init"), root: filepath.Join(dir, "root.erofs"), bare: filepath.Join(dir, "bare.erofs")}
 	app := filepath.Join(dir, "app")
 	for out, pkg := range map[string]string{k.init: ".", app: "./testdata/app"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
@@ -69,28 +75,25 @@ func makeKit() (kit, error) {
 			return kit{}, fmt.Errorf("building %s: %w\n%s", pkg, err, text)
 		}
 	}
-	return k, makeRoot(k.root, app)
-}
-
-// makeRoot writes the root with the test's application and what it meets.
-func makeRoot(path, app string) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	program, err := os.ReadFile(app)
 	if err != nil {
-		return err
+		return kit{}, err
 	}
-	w := erofs.Create(f, erofs.Options{})
-	for _, e := range []struct {
-		name string
-		mode fs.FileMode
-		id   uint32
-		body string
-	}{
-		{"bin/app", 0o755, 0, string(program)},
+	inside := append([]file{{"bin/app", 0o755, 0, string(program)}}, rootFiles()...)
+	return k, errors.Join(makeRoot(k.root, inside), makeRoot(k.bare, inside[:1]))
+}
+
+// file is a file of a root.
+type file struct {
+	name string
+	mode fs.FileMode
+	id   uint32 // of its user and group
+	body string // or a symbolic link's target
+}
+
+// rootFiles are what the test's application meets.
+func rootFiles() []file {
+	return []file{
 		{"bin/data", 0o644, 0, "no program"},
 		{"bin/garbage", 0o755, 0, "\x01\x02no program"},
 		{"bin/script", 0o755, 0, "#!/bin/app args\n"},
@@ -107,7 +110,17 @@ func makeRoot(path, app string) error {
 		{"run/link", fs.ModeSymlink | 0o777, 0, "web/note"},
 		{"tmp", fs.ModeDir | fs.ModeSticky | 0o777, 0, ""},
 		{"tmp/seed", 0o600, 33, "seed"},
-	} {
+	}
+}
+
+func makeRoot(path string, files []file) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := erofs.Create(f, erofs.Options{})
+	for _, e := range files {
 		entry := &erofs.Entry{Name: e.name, Mode: e.mode, UID: e.id, GID: e.id, Size: int64(len(e.body))}
 		if e.mode&fs.ModeSymlink != 0 {
 			entry.Target = e.body
@@ -126,11 +139,12 @@ type machine struct {
 	cmd     *exec.Cmd
 	dir     string
 	console net.Conn
+	control net.Listener // QEMU connects the control port again where it was closed
 	mu      sync.Mutex
 	more    *sync.Cond
 	output  []byte
 	ended   bool
-	control *http.Client
+	api     *http.Client
 	session *yamux.Session
 }
 
@@ -138,6 +152,10 @@ type machine struct {
 type setup struct {
 	memory  string // "" is 128M
 	machine string // "" is microvm
+	cpu     string // "" is max
+	netdev  string // "" is QEMU's user-mode network
+	bare    bool   // the root has nothing but the application
+	disk    string // a disk's arguments in place of the config's archive and the root
 	upper   string // an ext4 image
 	args    []string
 	raw     []byte // a config document in place of the marshalled one
@@ -170,11 +188,15 @@ func boot(t *testing.T, cfg api.Config, s setup) *machine {
 		t.Fatal(err)
 	}
 	initrd := filepath.Join(m.dir, "initrd")
-	if err := os.WriteFile(initrd, cpio(map[string][]byte{"init": program, "capstan/config.json": doc}), 0o600); err != nil {
+	files := map[string][]byte{"init": program, "capstan/config.json": doc}
+	if s.disk != "" {
+		delete(files, "capstan/config.json")
+	}
+	if err := os.WriteFile(initrd, cpio(files), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	consoles := m.listen("console")
-	controls := m.listen("control")
+	m.control = m.listen("control")
 	m.cmd = exec.Command("qemu-system-x86_64", m.arguments(k, s, initrd)...)
 	m.cmd.Stderr = os.Stderr
 	if err := m.cmd.Start(); err != nil {
@@ -185,7 +207,7 @@ func boot(t *testing.T, cfg api.Config, s setup) *machine {
 		_ = m.cmd.Wait() // how it ended, the console tells
 		close(gone)
 		consoles.Close()
-		controls.Close()
+		m.control.Close()
 	}()
 	watchdog := time.AfterFunc(bootLimit, func() { _ = m.cmd.Process.Kill() })
 	t.Cleanup(func() {
@@ -200,31 +222,23 @@ func boot(t *testing.T, cfg api.Config, s setup) *machine {
 		t.Fatalf("QEMU did not start: %v", err)
 	}
 	go m.follow()
-	control, err := controls.Accept()
-	if err != nil {
-		t.Fatalf("QEMU did not start: %v", err)
-	}
-	m.connect(control)
+	m.connect()
 	return m
 }
 
 func (m *machine) arguments(k kit, s setup, initrd string) []string {
-	bus, kind := "device", "microvm,acpi=off,rtc=on"
-	if s.machine != "" {
-		bus, kind = "pci", s.machine
+	s.machine = cmp.Or(s.machine, "microvm,acpi=off,rtc=on")
+	bus := "pci"
+	if strings.HasPrefix(s.machine, "microvm") {
+		bus = "device"
 	}
-	if s.memory == "" {
-		s.memory = "128M"
-	}
-	// Without the overcommit, a kernel with less than 64 MB executes no Go
-	// program: the runtime maps its first 64 MB at once.
 	args := []string{
-		"-accel", "tcg", "-M", kind, "-cpu", "max", "-m", s.memory, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-accel", "tcg", "-M", s.machine, "-cpu", cmp.Or(s.cpu, "max"), "-m", cmp.Or(s.memory, "128M"), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp sysctl.vm.overcommit_memory=1",
+		"-append", "console=ttyS0 console=hvc0 quiet loglevel=4 reboot=t panic=-1 noreplace-smp",
 		"-serial", "file:" + filepath.Join(m.dir, "serial.log"),
 		"-chardev", "socket,id=console,path=" + filepath.Join(m.dir, "console"),
-		"-chardev", "socket,id=control,path=" + filepath.Join(m.dir, "control"),
+		"-chardev", "socket,id=control,reconnect=1,path=" + filepath.Join(m.dir, "control"),
 		"-device", "virtio-serial-" + bus + ",max_ports=3",
 	}
 	if s.noPort {
@@ -234,11 +248,19 @@ func (m *machine) arguments(k kit, s setup, initrd string) []string {
 			"-chardev", "file,id=hvc,path="+filepath.Join(m.dir, "hvc.log"), "-device", "virtconsole,chardev=hvc",
 			"-device", "virtserialport,chardev=console,name="+api.ConsolePort)
 	}
+	root := k.root
+	if s.bare {
+		root = k.bare
+	}
 	args = append(args,
 		"-device", "virtserialport,chardev=control,name="+api.ControlPort,
-		"-drive", "if=none,id=root,format=raw,readonly=on,file="+k.root, "-device", "virtio-blk-"+bus+",drive=root,serial=root",
-		"-netdev", "user,id=net", "-device", "virtio-net-"+bus+",netdev=net",
+		"-netdev", cmp.Or(s.netdev, "user")+",id=net", "-device", "virtio-net-"+bus+",netdev=net",
 	)
+	if s.disk != "" {
+		args = append(args, strings.Fields(s.disk)...)
+	} else {
+		args = append(args, "-drive", "if=none,id=root,format=raw,readonly=on,file="+root, "-device", "virtio-blk-"+bus+",drive=root,serial=root")
+	}
 	if s.upper != "" {
 		args = append(args, "-drive", "if=none,id=upper,format=raw,file="+s.upper, "-device", "virtio-blk-"+bus+",drive=upper,serial=upper")
 	}
@@ -254,7 +276,20 @@ func (m *machine) listen(name string) net.Listener {
 	return l
 }
 
-func (m *machine) connect(control net.Conn) {
+// accept waits until QEMU has connected the control port.
+func (m *machine) accept() net.Conn {
+	m.t.Helper()
+	control, err := m.control.Accept()
+	if err != nil {
+		m.t.Fatalf("QEMU ended: %v", err)
+	}
+	return control
+}
+
+// connect begins a session of the REST API.
+func (m *machine) connect() {
+	m.t.Helper()
+	control := m.accept()
 	cfg := yamux.DefaultConfig()
 	cfg.EnableKeepAlive, cfg.LogOutput = false, io.Discard
 	session, err := yamux.Client(control, cfg)
@@ -262,7 +297,7 @@ func (m *machine) connect(control net.Conn) {
 		m.t.Fatal(err)
 	}
 	m.session = session
-	m.control = &http.Client{Transport: &http.Transport{
+	m.api = &http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return session.Open() },
 	}}
 }
@@ -330,7 +365,7 @@ func (m *machine) call(method, path string, body, result any) int {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	resp, err := m.control.Do(req)
+	resp, err := m.api.Do(req)
 	if err != nil {
 		m.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -35,7 +37,7 @@ func main() {
 		"bytes":   func(a []string) { binary(number(a[0])) },
 		"order":   func([]string) { order() },
 		"reopen":  func([]string) { reopen() },
-		"stop":    stop,
+		"stop":    func(a []string) { stop(a, func() { fmt.Println("ready") }) },
 		"orphans": func([]string) { orphans() },
 		"linger":  func([]string) { linger() },
 		"ls":      ls,
@@ -44,6 +46,15 @@ func main() {
 		"net":     func([]string) { network() },
 		"mkdir":   func(a []string) { must(os.MkdirAll(a[0], 0o755)); must(os.Rename(a[0], a[1])) },
 		"userns":  func([]string) { userns() },
+		"time":    func([]string) { fmt.Println(time.Now().UnixMicro(), boottime()) },
+		"random":  func(a []string) { random(a) },
+		"storm":   func(a []string) { storm(number(a[0])) },
+		"victim":  func([]string) { victim() },
+		"term":    func([]string) { stop(nil, func() { must(syscall.Kill(1, syscall.SIGTERM)) }) },
+		"addr":    func([]string) { addresses() },
+		"count":   func(a []string) { count(a[0]) },
+		"cgroup":  func([]string) { cgroup() },
+		"lack":    func([]string) { lack() },
 	}
 	act, ok := acts[os.Args[1]]
 	if !ok {
@@ -138,19 +149,21 @@ func order() {
 }
 
 func reopen() {
-	for _, name := range []string{"/dev/stdout", "/dev/stderr"} {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
-		must(err)
-		fmt.Fprintln(f, name)
+	for _, flags := range []int{os.O_WRONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_CREATE | os.O_TRUNC} {
+		for _, name := range []string{"/dev/stdout", "/dev/stderr"} {
+			f, err := os.OpenFile(name, flags, 0o644)
+			must(err)
+			fmt.Fprintln(f, name)
+		}
 	}
 }
 
-// stop waits for a signal, tells its name, and exits with 7, unless the first
-// argument says that it is to be ignored.
-func stop(args []string) {
+// stop calls ready, waits for a signal, tells its name, and exits with 7,
+// unless an argument says that it is to be ignored.
+func stop(args []string, ready func()) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals)
-	fmt.Println("ready")
+	ready()
 	for s := range signals {
 		if s == syscall.SIGURG || s == syscall.SIGCHLD { // the runtime's own
 			continue
@@ -168,6 +181,23 @@ func orphans() {
 		cmd := exec.Command("/bin/app", "linger")
 		must(cmd.Run())
 	}
+	awaitNoZombies()
+}
+
+// storm leaves n processes behind at once.
+func storm(n int) {
+	all := make([]*exec.Cmd, n)
+	for i := range all {
+		all[i] = exec.Command("/bin/app", "linger")
+		must(all[i].Start())
+	}
+	for _, cmd := range all {
+		must(cmd.Wait())
+	}
+	awaitNoZombies()
+}
+
+func awaitNoZombies() {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if zombies() == 0 {
 			fmt.Println("no zombies")
@@ -260,6 +290,15 @@ func terminal() {
 }
 
 func network() {
+	addresses()
+	// QEMU's user-mode network answers TCP to its own DNS address with a
+	// refusal or a connection, never with silence.
+	c, err := net.DialTimeout("udp", "10.0.2.3:53", time.Second)
+	must(err)
+	fmt.Println("route", c.LocalAddr().(*net.UDPAddr).IP)
+}
+
+func addresses() {
 	ifaces, err := net.Interfaces()
 	must(err)
 	for _, i := range ifaces {
@@ -271,11 +310,6 @@ func network() {
 			}
 		}
 	}
-	// QEMU's user-mode network answers TCP to its own DNS address with a
-	// refusal or a connection, never with silence.
-	c, err := net.DialTimeout("udp", "10.0.2.3:53", time.Second)
-	must(err)
-	fmt.Println("route", c.LocalAddr().(*net.UDPAddr).IP)
 }
 
 func userns() {
@@ -283,4 +317,49 @@ func userns() {
 	cmd.Stdout = os.Stdout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
 	must(cmd.Run())
+}
+
+// random reads more than a pool holds, without waiting unless it may.
+func random(mayWait []string) {
+	flags := unix.GRND_NONBLOCK
+	if len(mayWait) > 0 {
+		flags = 0
+	}
+	n, err := unix.Getrandom(make([]byte, 1<<10), flags)
+	must(err)
+	fmt.Println("random", n)
+}
+
+// victim has a child eat the machine's memory, and dies by the same signal
+// that this child does.
+func victim() {
+	must(os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0))
+	cmd := exec.Command("/bin/app", "oom")
+	must(cmd.Start())
+	must(os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", cmd.Process.Pid), []byte("1000"), 0))
+	fmt.Println("child:", cmd.Wait())
+	kill(syscall.SIGKILL)
+}
+
+// cgroup mounts control groups where the JVM, Node and Go look for limits.
+func cgroup() {
+	fmt.Println("before", entries("/sys/fs/cgroup"))
+	must(syscall.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""))
+	b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	must(err)
+	fmt.Print("controllers ", string(b))
+}
+
+func entries(dir string) int {
+	list, err := os.ReadDir(dir)
+	must(err)
+	return len(list)
+}
+
+// count tells how many times it has been run with this file.
+func count(file string) {
+	b, _ := os.ReadFile(file) // not there the first time
+	b = append(b, '.')
+	must(os.WriteFile(file, b, 0o644))
+	fmt.Println("boot", len(b))
 }
