@@ -20,11 +20,7 @@ func newProbe(t *testing.T) *capstan {
 	c := newCapstan(t)
 	dir := t.TempDir()
 	c.probe = filepath.Join(dir, "probe")
-	build := exec.Command("go", "build", "-trimpath", "-o", c.probe, "./testdata/probe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the probe: %v\n%s", err, out)
-	}
+	buildProbe(t, c.probe, "amd64")
 	file := "cmdline: /probe\nfiles:\n  /probe: probe\n  /etc/passwd: passwd\n  /etc/group: group\nmemory: 64M\nenv:\n  FROM_IMAGE: kept\n  CHANGED: before\n"
 	for name, text := range map[string]string{
 		"Capstanfile": file,
@@ -58,4 +54,14 @@ func (c *capstan) waitReady(t *testing.T, name string, times int) {
 		}
 		return nil
 	})
+}
+
+// buildProbe builds the probe's program.
+func buildProbe(t *testing.T, to, arch string) {
+	t.Helper()
+	build := exec.Command("go", "build", "-trimpath", "-o", to, "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the probe: %v\n%s", err, out)
+	}
 }
