@@ -43,6 +43,9 @@ func Refuse(d Driver, spec *Spec) error {
 	if can.CPUs > 0 && spec.CPUs > can.CPUs {
 		return cannot(fmt.Sprintf("%d or fewer", can.CPUs), "give a machine %d CPUs", spec.CPUs)
 	}
+	if s := spec.System; s != nil && !slices.Contains(can.Firmware, s.Firmware) {
+		return cannot("--on qemu", "boot a disk by %s", strings.ToUpper(string(s.Firmware)))
+	}
 	if spec.Accel != "" && !slices.Contains(can.Accels, spec.Accel) {
 		return cannot("one of "+strings.Join(can.Accels, ", "), "accelerate a machine by %q", spec.Accel)
 	}

@@ -16,7 +16,7 @@ func (limited) Check(context.Context) error                   { return errors.Er
 func (limited) Start(context.Context, *Spec) (Machine, error) { return nil, errors.ErrUnsupported }
 
 func TestRefuse(t *testing.T) {
-	all := Capabilities{Ports: true, Shares: true, UDP: true, IPv6: true, CPUs: 2, Accels: []string{"fast"}}
+	all := Capabilities{Ports: true, Shares: true, UDP: true, IPv6: true, CPUs: 2, Accels: []string{"fast"}, Firmware: []Firmware{BIOS}}
 	port := func(host, protocol string) []Port {
 		return []Port{{Host: netip.MustParseAddr(host), HostPort: 1, Guest: 2, Protocol: protocol}}
 	}
@@ -31,6 +31,7 @@ func TestRefuse(t *testing.T) {
 		{"IPv6", func(c *Capabilities) { c.IPv6 = false }, Spec{Ports: port("::1", "tcp")}, "the limited driver cannot forward from the IPv6 address ::1"},
 		{"shares", func(c *Capabilities) { c.Shares = false }, Spec{Shares: []Share{{Tag: "x"}}}, "the limited driver cannot share directories of this host"},
 		{"CPUs", func(c *Capabilities) { c.CPUs = 1 }, Spec{CPUs: 2}, "the limited driver cannot give a machine 2 CPUs"},
+		{"firmware", func(c *Capabilities) { c.Firmware = nil }, Spec{System: &System{Firmware: BIOS}}, "the limited driver cannot boot a disk by BIOS"},
 		{"accelerators", func(c *Capabilities) { c.Accels = nil }, Spec{Accel: "fast"}, `the limited driver cannot accelerate a machine by "fast"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

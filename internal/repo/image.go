@@ -25,6 +25,7 @@ type Entry struct {
 	Created      time.Time       `json:"created,omitzero"`
 	OS           string          `json:"os,omitempty"`
 	Architecture string          `json:"architecture,omitempty"`
+	Disk         string          `json:"disk,omitempty"`    // format of a disk image: "qcow2"
 	Problem      string          `json:"problem,omitempty"` // why the rest could not be read
 }
 
@@ -119,6 +120,7 @@ func (e *Entry) describe(d v1.Descriptor, m *v1.Manifest, rawConfig []byte) ([]v
 		return nil, fmt.Errorf("is no image config: %w", jsonProblem(err))
 	}
 	e.Created, e.OS, e.Architecture = config.Created.Time, config.OS, config.Architecture
+	e.Disk = diskFormat(m)
 	e.Size = d.Size
 	for _, b := range blobsOf(m) {
 		e.Size += b.Size

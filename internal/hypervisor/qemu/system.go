@@ -26,17 +26,6 @@ func systemMachine(s *hypervisor.System) string {
 	return systemPC
 }
 
-// drivers are QEMU's names of formats that it calls otherwise.
-var drivers = map[disk.Format]string{disk.VHD: "vpc"}
-
-// DriverOf is QEMU's name of a disk's format, as an overlay names it.
-func DriverOf(f disk.Format) string {
-	if name, ok := drivers[f]; ok {
-		return name
-	}
-	return string(f)
-}
-
 // node is the part of QAPI's BlockdevOptions that a system's disk takes.
 type node struct {
 	Driver   string  `json:"driver"`
@@ -57,7 +46,7 @@ type backing any
 // only named in a file.
 func (l *launch) chain() node {
 	s := l.spec.System
-	base := &node{Driver: DriverOf(s.Format), ReadOnly: true, File: &node{Driver: "file", ReadOnly: true, Filename: s.Base}}
+	base := &node{Driver: s.Format.QEMU(), ReadOnly: true, File: &node{Driver: "file", ReadOnly: true, Filename: s.Base}}
 	if s.Format == disk.QCOW2 || s.Format == disk.VMDK {
 		base.Backing = json.RawMessage("null")
 	}

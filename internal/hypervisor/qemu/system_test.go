@@ -31,7 +31,7 @@ func systemSpec(t *testing.T, raw []byte, format disk.Format, options ...string)
 	if err := os.WriteFile(source, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"convert", "-f", "raw", "-O", DriverOf(format)}, options...)
+	args := append([]string{"convert", "-f", "raw", "-O", format.QEMU()}, options...)
 	if out, err := exec.Command("qemu-img", append(args, source, base)...).CombinedOutput(); err != nil {
 		t.Fatalf("qemu-img: %v\n%s", err, out)
 	}
@@ -39,7 +39,7 @@ func systemSpec(t *testing.T, raw []byte, format disk.Format, options ...string)
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := (qcow2.Overlay{Size: int64(len(raw)), Backing: "base.disk", Format: DriverOf(format)}).Write(&b); err != nil {
+	if err := (qcow2.Overlay{Size: int64(len(raw)), Backing: "base.disk", Format: format.QEMU()}).Write(&b); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(overlay, b.Bytes(), 0o600); err != nil {

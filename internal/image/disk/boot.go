@@ -76,3 +76,15 @@ func (d *Disk) gptHasEFI() (bool, error) {
 }
 
 func zero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+// Firmware is what boots the disk: "bios" where it has code for one, else
+// "uefi"; "" where nothing does.
+func (b Boot) Firmware() string {
+	switch {
+	case b.BIOS:
+		return "bios"
+	case b.EFI:
+		return "uefi"
+	}
+	return ""
+}

@@ -23,14 +23,22 @@ const (
 	VHD   Format = "vhd"   // Microsoft's "Virtual Hard Disk Image Format Specification" 1.0, dynamic
 )
 
+// QEMU is what QEMU calls the format.
+func (f Format) QEMU() string {
+	if f == VHD {
+		return "vpc"
+	}
+	return string(f)
+}
+
 // Formats are those that Open reads.
 func Formats() []Format { return []Format{Raw, QCOW2, VMDK, VDI, VHD} }
 
 const (
 	sector = 512
-	// maxSize bounds virtual disks: what ext4, NTFS and the formats can do
+	// MaxSize bounds virtual disks: what ext4, NTFS and the formats can do
 	// ends near it.
-	maxSize = 64 << 40
+	MaxSize = 64 << 40
 	// HeadSize is how much of a file's beginning Recognise wants to see.
 	HeadSize = 64 << 10
 )
@@ -137,7 +145,7 @@ func Open(r io.ReaderAt, size int64) (*Disk, error) {
 		d.Size = (RawSize(r, size) + sector - 1) &^ (sector - 1)
 		d.layout = flat(size)
 	}
-	if err == nil && (d.Size <= 0 || d.Size > maxSize) {
+	if err == nil && (d.Size <= 0 || d.Size > MaxSize) {
 		err = refuse(d.Format, "", "its virtual size, %d bytes, is out of bounds", d.Size)
 	}
 	if err != nil {

@@ -43,7 +43,7 @@ func openVDI(r io.ReaderAt, size int64) (layout, int64, error) {
 		return nil, 0, refuse(VDI, "VBoxManage clonemedium makes one disk of a snapshot", "it depends on another disk, its parent")
 	case v.blockSize != vdiBlock || le.Uint32(b[0x168:]) != sector || le.Uint32(b[0x17c:]) != 0:
 		return nil, 0, refuse(VDI, convert, "its blocks are not of 1 MiB")
-	case disk > maxSize || v.blocks > maxSize/vdiBlock || int64(disk) > v.blocks*vdiBlock:
+	case disk > MaxSize || v.blocks > MaxSize/vdiBlock || int64(disk) > v.blocks*vdiBlock:
 		return nil, 0, refuse(VDI, "", "its map does not fit its virtual size")
 	case v.table+v.blocks*4 > size || v.data%sector != 0 || v.table%sector != 0:
 		return nil, 0, refuse(VDI, "copy or download it again", "it is truncated: its map lies beyond its end")

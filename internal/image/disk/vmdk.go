@@ -63,7 +63,7 @@ func openVMDK(r io.ReaderAt, size int64) (layout, int64, error) {
 		return nil, 0, refuse(VMDK, convert, "it is of version %d, and 1 to 3 are known", version)
 	case capacity == 0 || le.Uint64(b[12:]) == 0:
 		return nil, 0, refuse(VMDK, convert, "it only describes a disk that lies in other files")
-	case capacity > maxSize/sector:
+	case capacity > MaxSize/sector:
 		return nil, 0, refuse(VMDK, "", "its virtual size, %d sectors, is out of bounds", capacity)
 	case grain == 0 || grain > maxBlock/sector || grain&(grain-1) != 0 || perTable == 0 || perTable > 1<<16:
 		return nil, 0, refuse(VMDK, "", "its grains are out of bounds")
