@@ -218,6 +218,9 @@ func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b
 	if err != nil {
 		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
 	}
+	if entry.Disk != "" {
+		return b, release, file.Mistake(file.Line("base"), "base", entry.Name.String()+" is a disk image, of which nothing can be built")
+	}
 	tmp, err := os.MkdirTemp("", "capstan-base-")
 	if err != nil {
 		return b, release, fmt.Errorf("opening the base: %w", err)

@@ -49,6 +49,14 @@ func (a *app) completeBuild(cmd *cobra.Command, args []string, _ string) ([]stri
 	return a.imageNames(cmd), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeImport offers the names of images, then files.
+func (a *app) completeImport(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return a.imageNames(cmd), cobra.ShellCompDirectiveNoFileComp
+}
+
 // first offers what complete does for a command's first argument alone.
 func first(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {

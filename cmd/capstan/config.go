@@ -21,7 +21,7 @@ import (
 var settingKeys = []string{"accel", "cpus", "disable_kvm", "log_files", "log_size", "memory", "offline", "qemu_path", "registries"}
 
 // oldKeys are old Capstan's, which mean nothing any more and do no harm.
-var oldKeys = []string{"qemu_aio_type", "repo_url"}
+var oldKeys = []string{"qemu_aio_type", "release_tag", "repo_url"}
 
 const (
 	configForm = "lines such as memory: 1G, of the keys accel, cpus, disable_kvm, log_files, log_size, memory, offline, qemu_path and registries"

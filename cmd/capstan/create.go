@@ -58,6 +58,9 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if err != nil {
 		return nil, err
 	}
+	if entry.Disk != "" {
+		return a.createSystem(cmd, f, store, img, entry, ref, args)
+	}
 	said, err := image.ReadConfig(img)
 	if err != nil {
 		return nil, err
@@ -97,9 +100,10 @@ func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, dige
 	return nil
 }
 
-// configure turns an image's wishes and the flags into an instance's config.
-func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.Config, args []string) (instance.Config, []link, error) {
-	bad := func(err error) (instance.Config, []link, error) { return instance.Config{}, nil, usage(cmd, err) }
+// configureAny turns the flags that go with any image into an instance's
+// config.
+func (a *app) configureAny(cmd *cobra.Command, f *runFlags, ref string) (instance.Config, error) {
+	bad := func(err error) (instance.Config, error) { return instance.Config{}, usage(cmd, err) }
 	if f.on != "" && f.on != qemu.Name {
 		return bad(fmt.Errorf("--on %s: the platform this version runs on is %s", f.on, qemu.Name))
 	}
@@ -125,6 +129,27 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 	if m.Ports, err = parsePorts(f.ports); err != nil {
 		return bad(err)
 	}
+	if f.cpus < 1 && cmd.Flags().Changed("cpus") {
+		return bad(fmt.Errorf("-c %d: a machine needs a CPU", f.cpus))
+	}
+	if f.stopTimeout < 0 {
+		return bad(fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout))
+	}
+	m.Accel, m.Verbose = firstOf(f.accel, a.settings.Accel), f.verbose
+	return cfg, nil
+}
+
+// configure turns an image's wishes and the flags into an instance's config.
+func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.Config, args []string) (instance.Config, []link, error) {
+	bad := func(err error) (instance.Config, []link, error) { return instance.Config{}, nil, usage(cmd, err) }
+	cfg, err := a.configureAny(cmd, f, ref)
+	if err != nil {
+		return cfg, nil, err
+	}
+	if flag := f.forSystems(); flag != "" {
+		return bad(&hinted{fmt.Errorf("--%s is for disk images, and %s is none", flag, ref), systemFlags[flag]})
+	}
+	m := &cfg.Machine
 	shared, err := parseShares(f.shares)
 	if err != nil {
 		return bad(err)
@@ -133,10 +158,6 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 		return bad(err)
 	}
 	m.CPUs = firstOf(f.cpus, said.CPUs, a.settings.CPUs)
-	if f.cpus < 1 && cmd.Flags().Changed("cpus") {
-		return bad(fmt.Errorf("-c %d: a machine needs a CPU", f.cpus))
-	}
-	m.Accel, m.Verbose = firstOf(f.accel, a.settings.Accel), f.verbose
 	m.Disks = []hypervisor.Disk{{Path: rootFile, Serial: rootSerial, ReadOnly: true}}
 	m.Guest, err = guestConfig(f, said, args)
 	if err != nil {
@@ -171,9 +192,6 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 	}
 	if f.user != "" && !validUser.MatchString(f.user) {
 		return api.Config{}, fmt.Errorf("-u %q: expected user or user:group, as names or numbers", f.user)
-	}
-	if f.stopTimeout < 0 {
-		return api.Config{}, fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout)
 	}
 	return api.Config{
 		Version: api.Version, Args: said.Command(f.entrypoint, args), Env: slices.Concat(said.Env, env),

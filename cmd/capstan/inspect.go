@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capstan/internal/image"
+	"capstan/internal/image/opaque"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
 )
@@ -22,19 +23,20 @@ type instanceView struct {
 
 // imageView is an image as inspect shows it.
 type imageView struct {
-	Kind    string    `json:"kind"` // "image"
+	Kind    string    `json:"kind"` // "image" or "disk"
 	Name    string    `json:"name"`
 	Digest  string    `json:"digest"`
 	Size    int64     `json:"size"`
 	Created time.Time `json:"created,omitzero"`
 	Config  any       `json:"config"`
 	Layers  []string  `json:"layers"`
+	// Annotations are a disk image's.
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 func newInspect(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "inspect NAME...",
-		Aliases:           []string{"info"},
 		Short:             "Show all that is known of instances or images, as JSON",
 		Example:           "  capstan inspect cache\n  capstan inspect --format '{{.State.Status}}' cache",
 		Args:              atLeast(1, "the name of an instance or an image"),
@@ -84,10 +86,16 @@ func (a *app) inspect(ctx context.Context, name string) (any, error) {
 		return nil, err
 	}
 	view := imageView{Kind: "image", Name: entry.Name.String(), Digest: entry.Digest.String(), Size: entry.Size, Created: entry.Created}
-	if view.Config, err = image.ReadConfig(img); err != nil {
+	manifest, err := img.Manifest()
+	if err != nil {
 		return nil, err
 	}
-	manifest, err := img.Manifest()
+	if entry.Disk != "" {
+		view.Kind, view.Annotations = "disk", manifest.Annotations
+		view.Config, _, err = opaque.Read(img)
+	} else {
+		view.Config, err = image.ReadConfig(img)
+	}
 	if err != nil {
 		return nil, err
 	}

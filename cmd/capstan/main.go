@@ -49,14 +49,14 @@ func supervise(dir string) int {
 	os.Setenv("CAPSTAN_ROOT", filepath.Dir(filepath.Dir(dir))) // whatever --root was
 	set, err := loadSettings(nil)
 	if err == nil {
-		var files guest.Files
-		if files, err = guest.Locate(set.Root); err == nil {
-			err = instance.Supervise(context.Background(), dir, instance.Boot{
-				Driver: qemu.New(qemu.Options{Path: set.QEMU}),
-				Kernel: files.Kernel, Decompressed: files.Decompressed,
-				Log: set.Log, Attached: attached,
-			}, say)
-		}
+		err = instance.Supervise(context.Background(), dir, instance.Boot{
+			Driver: qemu.New(qemu.Options{Path: set.QEMU}),
+			Guest: func() (kernel, decompressed string, err error) {
+				files, err := guest.Locate(set.Root)
+				return files.Kernel, files.Decompressed, err
+			},
+			Log: set.Log, Attached: attached,
+		}, say)
 	}
 	if err != nil {
 		say(instance.Failure(err))
@@ -98,8 +98,8 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
-	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newPull(a), newPush(a), newSave(a), newLoad(a), newPrune(a))
-	add("more", newInspect(a), newDoctor(a), newVersion(a))
+	add("image", newBuild(a), newImages(a), newRmi(a), newTag(a), newPull(a), newPush(a), newSave(a), newLoad(a), newImport(a), newPrune(a))
+	add("more", newInspect(a), newInfo(a), newDoctor(a), newVersion(a))
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("more")

@@ -18,7 +18,6 @@ var oldPlatforms = []string{"qemu", "vbox", "vmw", "gce", "hkit"}
 var oldWords = map[string]string{
 	"compose":   "capstan build --from DIRECTORY NAME",
 	"config":    "edit config.yaml in the capstan root; capstan doctor checks it",
-	"import":    "capstan build --from FILE NAME",
 	"openstack": "capstan build, and capstan run on this host: there is no platform openstack",
 	"package":   "capstan build, with a Capstanfile that names a base and files",
 	"runtime":   "name an image as base in the Capstanfile",
@@ -39,8 +38,7 @@ var oldFlags = map[string]map[string]string{
 		"-n":               "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
 		"-b":               "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
 		"--mac":            "leave it out: the network is NAT, and -p HOST:GUEST forwards a port",
-		"--execute":        "the command follows the image: capstan run IMAGE COMMAND ARG...",
-		"--boot":           "the command follows the image: capstan run IMAGE COMMAND ARG...",
+		"--boot":           "the command follows the image: capstan run IMAGE COMMAND ARG...; of an OSv disk image, --execute 'runscript /run/NAME;'",
 		"--persist":        "leave it out: an instance stays unless it was run with --rm",
 		"--gce-upload-dir": "leave it out: images go to clouds through their own interfaces",
 	},
@@ -80,5 +78,5 @@ func oldPlatform(value string) error {
 
 // oldExecute is the error of a command line where a variable is expected.
 func oldExecute(value string) error {
-	return &hinted{fmt.Errorf("-e %q: -e sets a variable, NAME=VALUE", value), "the command follows the image: capstan run IMAGE COMMAND ARG..."}
+	return &hinted{fmt.Errorf("-e %q: -e sets a variable, NAME=VALUE", value), "the command follows the image: capstan run IMAGE COMMAND ARG...; of an OSv disk image, --execute sets it"}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"capstan/internal/image/erofs"
+	"capstan/internal/image/opaque"
 	"capstan/internal/instance"
 )
 
@@ -23,6 +24,7 @@ type runFlags struct {
 	detach, remove, stdin, tty, verbose, readOnly     bool
 	name, memory, entrypoint, user, workdir, hostname string
 	on, accel, restart                                string
+	execute, firmware, bus                            string
 	cpus, stopTimeout                                 int
 	ports, env, envFiles, shares, labels              []string
 }
@@ -72,11 +74,16 @@ func newRun(a *app) *cobra.Command {
 	fl.StringArrayVarP(&f.labels, "label", "l", nil, "label the instance: `KEY=VALUE`")
 	fl.StringVar(&f.restart, "restart", "no", "when to start it again: no, on-failure[:N] or always")
 	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root without any place to write")
+	fl.StringVar(&f.execute, "execute", "", "command line of an OSv disk image, in the place of its own")
+	fl.StringVar(&f.firmware, "firmware", "", "what boots a disk image: bios or uefi (default: what the image says)")
+	fl.StringVar(&f.bus, "bus", "", "how a disk image is attached: virtio, ide or sata (default: what the image says)")
 	fl.BoolVar(&f.verbose, "verbose", false, "let the kernel and PID 1 say what they do, in the instance's kernel.log")
 	takesFiles(cmd, "env-file", "volume")
 	takesOneOf(cmd, "on", "qemu")
 	takesOneOf(cmd, "accel", "kvm", "hvf", "whpx", "tcg")
 	takesOneOf(cmd, "restart", "no", "on-failure", "always")
+	takesOneOf(cmd, "firmware", opaque.Firmwares()...)
+	takesOneOf(cmd, "bus", opaque.Buses()...)
 	return cmd
 }
 
@@ -128,6 +135,9 @@ func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Star
 // file system at all: the guest could say no more than that it cannot mount it.
 func checkRoot(inst *instance.Instance) error {
 	name := inst.Config.Name
+	if inst.Config.Machine.System != nil {
+		return checkSystem(inst)
+	}
 	if inst.Config.Machine.Guest.Root.Upper != "" {
 		if _, err := os.Stat(filepath.Join(inst.Dir, upperFile)); err != nil {
 			return &hinted{fmt.Errorf("the writable disk of %s is missing", name), "capstan rm " + name + "; then run it again"}

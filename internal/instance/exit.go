@@ -38,12 +38,3 @@ func classify(report api.Exit, reported bool, end hypervisor.End) (Status, api.E
 		return Dead, api.Exit{Status: ExitLost}, reason
 	}
 }
-
-// classifySystem tells how a system that is not ours ended: that it powered
-// the machine off is all that there is to know.
-func classifySystem(end hypervisor.End) (Status, api.Exit, string) {
-	if end.Cause == hypervisor.PoweredOff {
-		return Exited, api.Exit{}, ""
-	}
-	return classify(api.Exit{}, false, end)
-}

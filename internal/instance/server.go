@@ -88,14 +88,18 @@ const upBound = 20 * time.Second
 func (s *supervisor) serveUp(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), upBound)
 	defer cancel()
-	_, g, _ := s.current()
+	m, g, state := s.current()
+	if m != nil && g == nil {
+		json.NewEncoder(w).Encode(state) // a system of its own: more than that it runs cannot be known
+		return
+	}
 	if g == nil || g.up(ctx) != nil {
 		select { // no answer: the machine has ended, or does not come up in time
 		case <-s.ended:
 		case <-ctx.Done():
 		}
 	}
-	_, _, state := s.current()
+	_, _, state = s.current()
 	json.NewEncoder(w).Encode(state)
 }
 

@@ -18,9 +18,9 @@ import (
 // Boot is what a supervisor needs beside the instance's own directory.
 type Boot struct {
 	Driver hypervisor.Driver
-	// Kernel and Decompressed are as in hypervisor.Spec.
-	Kernel       string
-	Decompressed string
+	// Guest finds the guest: Kernel and Decompressed as in hypervisor.Spec.
+	// It is not asked for where an instance has a system of its own.
+	Guest func() (kernel, decompressed string, err error)
 	// Log bounds the console's log.
 	Log LogLimit
 	// Attached is closed when the process that started the supervisor has
@@ -209,12 +209,10 @@ func (s *supervisor) again(state State, restarts int) bool {
 	}
 }
 
-// once boots the machine and waits for its end. Its error means that the
-// machine could not be started.
-func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) (State, error) {
+// spec is what the driver boots, with paths as this host has them.
+func (s *supervisor) spec() (hypervisor.Spec, error) {
 	spec := s.inst.Config.Machine
 	spec.Name, spec.Dir = s.inst.Config.Name, s.inst.Dir
-	spec.Kernel, spec.Decompressed = s.boot.Kernel, s.boot.Decompressed
 	spec.KernelLog = s.inst.KernelPath()
 	spec.Guest.Time = time.Now().UnixNano()
 	// A path that is not absolute is one in the instance's directory.
@@ -228,6 +226,21 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 		system := *spec.System
 		system.Disk, system.Base = s.inst.path(system.Disk), s.inst.path(system.Base)
 		spec.System = &system
+	} else if s.boot.Guest != nil {
+		var err error
+		if spec.Kernel, spec.Decompressed, err = s.boot.Guest(); err != nil {
+			return spec, err
+		}
+	}
+	return spec, nil
+}
+
+// once boots the machine and waits for its end. Its error means that the
+// machine could not be started.
+func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) (State, error) {
+	spec, err := s.spec()
+	if err != nil {
+		return State{}, err
 	}
 	if err := os.Truncate(spec.KernelLog, 0); err != nil && !os.IsNotExist(err) {
 		return State{}, fmt.Errorf("emptying the kernel's log: %w", err)
@@ -374,33 +387,6 @@ func (s *supervisor) stop(ctx context.Context, timeout int) error {
 				}
 			}
 			asked = nil
-		case <-ctx.Done():
-			return s.kill()
-		}
-	}
-}
-
-// press presses the power button of a system that is not ours, until it ends
-// or its time is over. A system that still boots does not notice that it was
-// pressed: so once is not enough.
-func (s *supervisor) press(ctx context.Context, m hypervisor.Machine, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	again := time.NewTicker(time.Second)
-	defer again.Stop()
-	for {
-		if m.Powerdown(ctx) != nil && ctx.Err() == nil {
-			select {
-			case <-s.over: // that is why it failed
-				return nil
-			case <-again.C:
-				return s.kill()
-			}
-		}
-		select {
-		case <-s.over:
-			return nil
-		case <-again.C:
 		case <-ctx.Done():
 			return s.kill()
 		}

@@ -52,10 +52,13 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("this %s disk is refused: %s", e.Format, e.Reason) }
 
-// Hint is the way out; it may be empty.
+// Hint is the way out.
 func (e *Error) Hint() string { return e.hint }
 
 func refuse(f Format, hint, format string, args ...any) error {
+	if hint == "" {
+		hint = "another copy of the disk: this one is damaged"
+	}
 	return &Error{Format: f, Reason: fmt.Sprintf(format, args...), hint: hint}
 }
 

@@ -40,7 +40,7 @@ type Error struct{ text, hint string }
 
 func (e *Error) Error() string { return e.text }
 
-// Hint is the way out; it may be empty.
+// Hint is the way out.
 func (e *Error) Hint() string { return e.hint }
 
 // Import puts the disk that r reads into the store. A disk that is packed by
@@ -123,7 +123,7 @@ type bounded struct {
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left < 0 {
-		return 0, &Error{fmt.Sprintf("the disk has more than %d GiB, which is the bound", b.limit>>30), ""}
+		return 0, &Error{fmt.Sprintf("the disk has more than %d GiB, which is the bound", b.limit>>30), "a smaller disk"}
 	}
 	n, err := b.r.Read(p)
 	if b.left -= int64(n); b.left < 0 {

@@ -26,6 +26,9 @@ const (
 // maxRest is how much may stand behind a raw disk.
 const maxRest = 1024
 
+// forged is the way out where an image is not what it says.
+const forged = "another image: whoever made this one made it wrong"
+
 // Prepare puts the disks of an instance into its directory: the image's, read
 // only and shared with the store where that is possible, and an overlay that
 // takes all writes. The digest is the store's entry's. What edit, if it is not
@@ -72,7 +75,7 @@ func look(path string, config Config, edit func([]byte) error) ([]byte, error) {
 		return nil, err
 	}
 	if d.Format != config.Format || d.Size != config.Size {
-		return nil, &Error{fmt.Sprintf("the image says that its disk is %s of %d bytes, and it is %s of %d", config.Format, config.Size, d.Format, d.Size), ""}
+		return nil, &Error{fmt.Sprintf("the image says that its disk is %s of %d bytes, and it is %s of %d", config.Format, config.Size, d.Format, d.Size), forged}
 	}
 	if err := d.Check(); err != nil || edit == nil {
 		return nil, err
@@ -106,7 +109,7 @@ func unpackRaw(ctx context.Context, img v1.Image, size int64, f *os.File) (err e
 	}
 	// A fixed VHD has its footer left, which is no part of the disk.
 	if rest, err := io.CopyN(io.Discard, z, maxRest+1); rest > maxRest {
-		return &Error{fmt.Sprintf("the image says that its disk has %d bytes, and it has more", size), ""}
+		return &Error{fmt.Sprintf("the image says that its disk has %d bytes, and it has more", size), forged}
 	} else if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("unpacking the disk: %w", err)
 	}
