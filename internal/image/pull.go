@@ -90,6 +90,10 @@ func (p *pull) run(ctx context.Context) (repo.Entry, error) {
 	if err != nil {
 		return repo.Entry{}, err
 	}
+	if p.found.Disk { // there is nothing to flatten
+		err := p.put(ctx, img)
+		return p.entry, err
+	}
 	err = p.store.CacheRoot(ctx, p.found.Descriptor.Digest, func(ctx context.Context, f *os.File) error {
 		if err := Flatten(ctx, img, f); err != nil {
 			return p.blame(err)

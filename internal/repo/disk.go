@@ -21,16 +21,22 @@ const (
 	DiskLayerPrefix                 = "application/vnd.capstan.disk.v1."
 )
 
+// IsDisk tells whether m is a disk image's manifest.
+func IsDisk(m *v1.Manifest) bool {
+	return m.Config.MediaType == DiskConfigType && len(m.Layers) == 1 && IsDiskLayer(m.Layers[0])
+}
+
+// IsDiskLayer tells whether d is a disk image's layer.
+func IsDiskLayer(d v1.Descriptor) bool {
+	return strings.HasPrefix(string(d.MediaType), DiskLayerPrefix)
+}
+
 // diskFormat is the format of the disk that m is an image of: "qcow2"; or "".
 func diskFormat(m *v1.Manifest) string {
-	if m.Config.MediaType != DiskConfigType || len(m.Layers) != 1 {
+	if !IsDisk(m) {
 		return ""
 	}
-	format, ok := strings.CutPrefix(string(m.Layers[0].MediaType), DiskLayerPrefix)
-	if !ok {
-		return ""
-	}
-	format, _, _ = strings.Cut(format, "+")
+	format, _, _ := strings.Cut(strings.TrimPrefix(string(m.Layers[0].MediaType), DiskLayerPrefix), "+")
 	return format
 }
 
@@ -43,20 +49,8 @@ func (s *Store) Link(ctx context.Context, digest v1.Hash, blob v1.Descriptor, ds
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := s.makeDirs(); err != nil {
-		return err
-	}
-	lock, err := lockRoot(ctx, strings.TrimSuffix(cached, rootSuffix)+lockSuffix)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Close() }()
-	if _, err := os.Stat(cached); err != nil {
-		if err := s.linkRoot(ctx, digest, blob); err != nil {
-			return fmt.Errorf("reading image %s: %w", digest.Hex[:12], err)
-		}
-	}
-	return linkOrCopy(ctx, cached, dst)
+	link := func() error { return s.linkRoot(ctx, digest, blob) }
+	return s.withRootBy(ctx, digest, link, func() error { return linkOrCopy(ctx, cached, dst) })
 }
 
 // linkRoot verifies a blob and makes it a root. The root's lock must be held.
@@ -66,13 +60,13 @@ func (s *Store) linkRoot(ctx context.Context, digest v1.Hash, blob v1.Descriptor
 		return err
 	}
 	defer pin.close()
-	r, err := (&diskLayer{store: s, desc: blob}).Compressed()
+	r, err := s.Blob(blob)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, &ctxReader{ctx: ctx, r: r})
 	if err = errors.Join(err, r.Close()); err != nil {
-		return err
+		return fmt.Errorf("reading image %s: %w", digest.Hex[:12], err)
 	}
 	return linkOrCopy(ctx, s.blobPath(blob.Digest), s.rootPath(digest))
 }

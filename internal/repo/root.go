@@ -50,6 +50,16 @@ func (s *Store) CacheRoot(ctx context.Context, digest v1.Hash, make func(context
 // withRoot makes a root unless it is cached, and calls use before anybody can
 // remove it.
 func (s *Store) withRoot(ctx context.Context, digest v1.Hash, make func(context.Context, *os.File) error, use func() error) error {
+	return s.withRootBy(ctx, digest, func() error {
+		if err := s.makeRoot(ctx, digest, make); err != nil {
+			return fmt.Errorf("flattening image %s: %w", digest.Hex[:12], err)
+		}
+		return nil
+	}, use)
+}
+
+// withRootBy is withRoot with another way to make the root's file.
+func (s *Store) withRootBy(ctx context.Context, digest v1.Hash, make, use func() error) error {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
@@ -60,8 +70,8 @@ func (s *Store) withRoot(ctx context.Context, digest v1.Hash, make func(context.
 	}
 	defer func() { _ = lock.Close() }()
 	if _, err := os.Stat(cached); err != nil {
-		if err := s.makeRoot(ctx, digest, make); err != nil {
-			return fmt.Errorf("flattening image %s: %w", digest.Hex[:12], err)
+		if err := make(); err != nil {
+			return err
 		}
 	}
 	return use()

@@ -40,6 +40,7 @@ type Image struct {
 	Manifest   []byte
 	Config     []byte
 	Layers     []v1.Descriptor // each once, in order
+	Disk       bool            // it is a disk image: its layer is no tar
 
 	client *Client
 	places []place // where to ask for blobs, in this order
@@ -133,9 +134,10 @@ func (img *Image) find(ctx context.Context, p place, platform v1.Platform) error
 	if err != nil {
 		return err
 	}
+	img.Disk = repo.IsDisk(m)
 	seen := map[v1.Hash]bool{}
 	for _, l := range m.Layers {
-		if err := checkLayer(l); err != nil {
+		if err := checkLayer(l); err != nil && !img.Disk {
 			return err
 		}
 		if !seen[l.Digest] {
@@ -282,7 +284,7 @@ func (img *Image) readConfig(ctx context.Context, p place, m *v1.Manifest) error
 	if d.Size > maxDocument {
 		return fmt.Errorf("its config has %d bytes, and no more than %d are allowed", d.Size, maxDocument)
 	}
-	if !d.MediaType.IsConfig() {
+	if !d.MediaType.IsConfig() && !img.Disk {
 		return &MediaTypeError{What: "its config", MediaType: d.MediaType, hint: "an image for containers: this may be a chart, a signature or the like"}
 	}
 	var buf buffer
@@ -297,6 +299,9 @@ func (img *Image) readConfig(ctx context.Context, p place, m *v1.Manifest) error
 		return &repo.DigestError{Want: d.Digest, Got: got}
 	}
 	img.Config = buf.data
+	if img.Disk {
+		return nil // package opaque checks it, beside the disk
+	}
 	var config v1.ConfigFile
 	if err := json.Unmarshal(buf.data, &config); err != nil {
 		return fmt.Errorf("its config is no image config: %w", err)

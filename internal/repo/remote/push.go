@@ -171,7 +171,7 @@ func (u *upload) blob(ctx context.Context, d v1.Descriptor) error {
 }
 
 func (u *upload) told(d v1.Descriptor, done int64) {
-	if u.opts.Progress != nil && d.MediaType.IsLayer() {
+	if u.opts.Progress != nil && (d.MediaType.IsLayer() || repo.IsDiskLayer(d)) {
 		u.opts.Progress.Update("layer "+d.Digest.Hex[:12], done, d.Size)
 	}
 }
