@@ -54,7 +54,7 @@ func FuzzAddTar(f *testing.F) {
 // FuzzOpen: a damaged image gives errors, not more.
 func FuzzOpen(f *testing.F) {
 	for seed := range uint64(4) {
-		data, _ := tree(f, seed, 10)
+		data, _ := tree(f, seed, 4)
 		var dst memory
 		w := erofs.Create(&dst, erofs.Options{})
 		if err := w.AddTar(bytes.NewReader(data)); err != nil {
@@ -63,7 +63,7 @@ func FuzzOpen(f *testing.F) {
 		if _, err := w.Close(); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(dst.b[:min(len(dst.b), 60000)])
+		f.Add(dst.b[:min(len(dst.b), 20000)])
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1028 {
