@@ -12,11 +12,16 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 
 	"capstan/internal/image"
 	"capstan/internal/image/erofs"
 	"capstan/internal/image/erofs/erofstest"
 )
+
+// refName names an image in a layout: OCI image specification, annotations.md.
+const refName = "org.opencontainers.image.ref.name"
 
 // NeedRoot ends a test that needs root, for devices and owners: as failed
 // where CI is set, as it is by all common services, else as skipped.
@@ -31,10 +36,7 @@ func NeedRoot(t testing.TB) {
 	t.Skip("only root can unpack devices and owners: run this test as root")
 }
 
-// EqualsUmoci fails the test where the flattened root of img is not, file by
-// file, what umoci unpacks. Of a directory that umoci gave the time of the
-// unpacking, because no layer says another or because it removed something
-// below, the time is not compared: the layers' times must lie in the past.
+// EqualsUmoci is LayoutEqualsUmoci for an image that lies in no layout.
 func EqualsUmoci(t testing.TB, img v1.Image) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "layout")
@@ -42,13 +44,22 @@ func EqualsUmoci(t testing.TB, img v1.Image) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tag := layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "test"})
-	if err := dir.AppendImage(img, tag); err != nil {
+	if err := dir.AppendImage(img, layout.WithAnnotations(map[string]string{refName: "test"})); err != nil {
 		t.Fatal(err)
 	}
+	LayoutEqualsUmoci(t, name, "test")
+}
+
+// LayoutEqualsUmoci fails the test where the flattened root of an image in an
+// OCI layout is not, file by file, what umoci unpacks. Of a directory that
+// umoci gave the time of the unpacking, because no layer says another or
+// because it removed something below, the time is not compared: the layers'
+// times must lie in the past.
+func LayoutEqualsUmoci(t testing.TB, dir, tag string) {
+	t.Helper()
 	start := time.Now().Truncate(time.Second)
-	want := Umoci(t, name, "test")
-	got := Flattened(t, img)
+	want := Umoci(t, dir, tag)
+	got := Flattened(t, read(t, dir, tag))
 	times := map[string]time.Time{}
 	for _, f := range got {
 		times[f.Name] = f.ModTime
@@ -62,6 +73,21 @@ func EqualsUmoci(t testing.TB, img v1.Image) {
 	if d := erofstest.Diff(want, got); d != "" {
 		t.Errorf("umoci unpacks another tree:\n%s", d)
 	}
+	t.Logf("%d files", len(got))
+}
+
+// read opens the image of that tag in a layout.
+func read(t testing.TB, dir, tag string) v1.Image {
+	t.Helper()
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := partial.FindImages(index, match.Name(tag))
+	if err != nil || len(images) != 1 {
+		t.Fatalf("%d images %q in %s, %v", len(images), tag, dir, err)
+	}
+	return images[0]
 }
 
 // Umoci lists what umoci unpacks of an image in an OCI layout.
