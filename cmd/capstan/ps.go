@@ -53,9 +53,9 @@ func newPs(a *app) *cobra.Command {
 			*format = "{{.Name}}"
 		}
 		return table[psRow]{
-			header: []string{"NAME", "IMAGE", "STATUS", "PORTS", "CREATED"},
+			header: []string{"NAME", "IMAGE", "STATUS", "CREATED", "PORTS"},
 			cells: func(r psRow) []string {
-				return []string{r.Name, r.Image, r.summary(), strings.Join(r.Ports, ", "), ago(r.Created)}
+				return []string{r.Name, r.Image, r.summary(), ago(r.Created), strings.Join(r.Ports, ", ")}
 			},
 		}.print(cmd, *format, rows)
 	}

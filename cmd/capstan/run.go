@@ -255,6 +255,9 @@ func interrupts(ctx context.Context, cmd *cobra.Command, inst *instance.Instance
 			inst.Kill(ctx) // whatever comes of it, the end is being waited for
 			continue
 		}
+		if term.IsTerminal(int(os.Stderr.Fd())) {
+			note(cmd, "stopping %s; Ctrl-C kills it", inst.Config.Name)
+		}
 		go inst.Stop(ctx, -1)
 	}
 }

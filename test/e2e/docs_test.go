@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestExamples runs what the commands' help shows as examples, each in a store
@@ -175,6 +176,15 @@ func TestDocuments(t *testing.T) {
 			c := newCapstan(t)
 			port := freePort(t)
 			for _, s := range shown {
+				if strings.HasPrefix(s.command, "redis-cli") {
+					// A person types slower than Redis starts.
+					c.eventually(t, "cache", func(time.Duration) error {
+						if !strings.Contains(c.must(t, "logs", "cache"), "Ready to accept connections") {
+							return errNotReady
+						}
+						return nil
+					})
+				}
 				// The page's own port may be taken on this host.
 				line := strings.NewReplacer("-p 6379:", "-p "+port+":", "redis-cli ", "redis-cli -p "+port+" ").Replace(s.command)
 				sh := exec.CommandContext(t.Context(), "bash", "-c", "exec 2>&1; "+line)
