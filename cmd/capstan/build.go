@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -221,21 +220,11 @@ func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b
 	if entry.Disk != "" {
 		return b, release, file.Mistake(file.Line("base"), "base", entry.Name.String()+" is a disk image, of which nothing can be built")
 	}
-	tmp, err := os.MkdirTemp("", "capstan-base-")
+	f, err := image.OpenRoot(ctx, store, img, entry.Digest)
 	if err != nil {
-		return b, release, fmt.Errorf("opening the base: %w", err)
-	}
-	path := filepath.Join(tmp, "root")
-	if err := image.Root(ctx, store, img, entry.Digest, path); err != nil {
-		os.RemoveAll(tmp)
 		return b, release, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		os.RemoveAll(tmp)
-		return b, release, fmt.Errorf("opening the base: %w", err)
-	}
-	release = func() { f.Close(); os.RemoveAll(tmp) }
+	release = func() { f.Close() }
 	tree, err := erofs.Open(f)
 	if err != nil {
 		release()

@@ -41,6 +41,12 @@ func Root(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash, 
 	return store.Root(ctx, digest, dst, func(ctx context.Context, f *os.File) error { return Flatten(ctx, img, f) })
 }
 
+// OpenRoot opens the image's flattened root for reading. See Root, and
+// repo.Store.OpenRoot.
+func OpenRoot(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash) (*os.File, error) {
+	return store.OpenRoot(ctx, digest, func(ctx context.Context, f *os.File) error { return Flatten(ctx, img, f) })
+}
+
 // Flatten writes the file system that an image's layers make, one upon the
 // other, to f as EROFS. Layers are streamed; f holds nothing but the root.
 // What lies in a layer is verified by its reader against the layer's digest,

@@ -47,6 +47,17 @@ func (s *Store) CacheRoot(ctx context.Context, digest v1.Hash, make func(context
 	return s.withRoot(ctx, digest, make, func() error { return nil })
 }
 
+// OpenRoot opens the flattened root of an image for reading, making it as Root
+// does. On Unix it can be read to the end even if the cache is emptied; nothing
+// is left of it when the process is killed.
+func (s *Store) OpenRoot(ctx context.Context, digest v1.Hash, make func(context.Context, *os.File) error) (f *os.File, err error) {
+	err = s.withRoot(ctx, digest, make, func() error {
+		f, err = os.Open(s.rootPath(digest))
+		return err
+	})
+	return f, err
+}
+
 // withRoot makes a root unless it is cached, and calls use before anybody can
 // remove it.
 func (s *Store) withRoot(ctx context.Context, digest v1.Hash, make func(context.Context, *os.File) error, use func() error) error {

@@ -3,8 +3,10 @@ package repo
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -107,6 +109,27 @@ func TestRootHoldsImage(t *testing.T) {
 		t.Errorf("Prune: %+v, %v", rep, err)
 	}
 	clean(t, s)
+}
+
+// An open root is read to its end though the cache is emptied.
+func TestOpenRoot(t *testing.T) {
+	s := testStore(t)
+	digest := put(t, s, "x", testImage(t, 1)).Digest
+	broken := errors.New("broken")
+	if _, err := s.OpenRoot(t.Context(), digest, func(context.Context, *os.File) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("a root that cannot be made: %v", err)
+	}
+	f, err := s.OpenRoot(t.Context(), digest, writeRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if rep, err := s.Prune(t.Context(), PruneOptions{Roots: true}); runtime.GOOS != "windows" && (err != nil || rep.Roots != 1) {
+		t.Errorf("Prune: %+v, %v", rep, err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != "root" {
+		t.Errorf("read %q, %v", got, err)
+	}
 }
 
 func TestCopyWithoutLinks(t *testing.T) {
