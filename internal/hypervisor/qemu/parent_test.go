@@ -20,8 +20,23 @@ import (
 // parentEnv makes the test binary a parent to be killed.
 const parentEnv = "CAPSTAN_TEST_QEMU_PARENT"
 
+// hangupEnv makes the parent start QEMU as other Unix systems do.
+const hangupEnv = "CAPSTAN_TEST_QEMU_HANGUP"
+
 func TestQEMUDiesWithItsParent(t *testing.T) {
 	if kernel := os.Getenv(parentEnv); kernel != "" {
+		beParent(t, kernel)
+		return
+	}
+	realQEMU(t)
+	for name, env := range map[string]string{"death signal": "", "hangup": hangupEnv + "=1"} {
+		t.Run(name, func(t *testing.T) { diesWithParent(t, env) })
+	}
+}
+
+// beParent starts QEMU, says its process and waits to be killed.
+func beParent(t *testing.T, kernel string) {
+	if os.Getenv(hangupEnv) == "" {
 		m, err := New(Options{}).Start(t.Context(), &hypervisor.Spec{
 			Name: "orphan", Dir: filepath.Dir(kernel), Kernel: kernel, Memory: minMemory, Accel: "tcg",
 		})
@@ -32,9 +47,31 @@ func TestQEMUDiesWithItsParent(t *testing.T) {
 		m.Wait()
 		return
 	}
-	realQEMU(t)
+	path, err := New(Options{}).find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// QEMU says that it listens once its signal handlers are in place.
+	qemu := exec.Command(path, "-nodefaults", "-display", "none", "-S", "-machine", "none", "-qmp", "stdio")
+	out, err := qemu.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := startOnTerminal(qemu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("pid %d\n", qemu.Process.Pid)
+	qemu.Wait()
+}
+
+func diesWithParent(t *testing.T, env string) {
 	parent := exec.Command(os.Args[0], "-test.run=^TestQEMUDiesWithItsParent$")
-	parent.Env = append(os.Environ(), parentEnv+"="+tinyKernel(t, "", halts))
+	parent.Env = append(os.Environ(), parentEnv+"="+tinyKernel(t, "", halts), env)
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -2,16 +2,9 @@
 
 package qemu
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "os/exec"
 
-// detach gives cmd a process group of its own.
-func detach(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-}
+// detach has nothing to add: QEMU has a session of its own.
+func detach(*exec.Cmd) {}
 
-func startContained(cmd *exec.Cmd) (release func(), err error) {
-	return func() {}, cmd.Start()
-}
+func startContained(cmd *exec.Cmd) (release func(), err error) { return startOnTerminal(cmd) }
