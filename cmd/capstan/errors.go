@@ -59,6 +59,15 @@ func (e *hinted) Error() string { return e.err.Error() }
 func (e *hinted) Unwrap() error { return e.err }
 func (e *hinted) Hint() string  { return e.hint }
 
+// notStarted is an application that could not be started, and the exit status
+// that says why.
+type notStarted struct {
+	name, reason string
+	status       int
+}
+
+func (e *notStarted) Error() string { return e.name + ": " + e.reason }
+
 // report says what went wrong and returns the exit status.
 func report(w io.Writer, cmd *cobra.Command, err error) int {
 	var status statusError
@@ -84,7 +93,10 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		fmt.Fprintf(w, "  try: %s\n", hint)
 	}
 	var wrongUse *usageError
+	var idle *notStarted
 	switch {
+	case errors.As(err, &idle):
+		return idle.status
 	case unknown, errors.As(err, &wrongUse):
 		return exitUsage
 	case runsApplication(cmd):

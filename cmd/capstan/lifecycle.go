@@ -126,7 +126,7 @@ func (a *app) background(cmd *cobra.Command, i *instance.Instance) error {
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
 	if now.Exit.Unstarted() || now.Status == instance.Dead {
-		return a.status(cmd, i, now)
+		return &notStarted{i.Config.Name, now.Reason, now.Exit.Status}
 	}
 	return nil
 }
@@ -235,8 +235,11 @@ func newLogs(a *app) *cobra.Command {
 	var follow, kernel bool
 	var tail, since string
 	cmd := &cobra.Command{
-		Use:               "logs [flags] NAME",
-		Short:             "Show what an instance's application has printed",
+		Use:   "logs [flags] NAME",
+		Short: "Show what an instance's application has printed",
+		Long: "Show what an instance's application has printed. Of much output the last is kept:\n" +
+			"the settings log_size (10M) and log_files (3), in config.yaml or as CAPSTAN_LOG_SIZE\n" +
+			"and CAPSTAN_LOG_FILES, say how much.",
 		Example:           "  capstan logs web\n  capstan logs -f --tail 10 web\n  capstan logs --since 5m web",
 		Args:              exactly(1, "the name of an instance"),
 		ValidArgsFunction: first(a.completeInstances),
