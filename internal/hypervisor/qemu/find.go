@@ -90,7 +90,7 @@ func (d *Driver) Version(ctx context.Context) (path, version string, err error) 
 	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = versionTimeout // on a busy host its last bytes take their time
 	out, err := cmd.Output()
 	if err != nil {
 		if ctx.Err() != nil {
