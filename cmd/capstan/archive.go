@@ -39,9 +39,15 @@ func newSave(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		refs := make([]string, len(args))
+		for i, ref := range args {
+			if refs[i], err = a.stored(cmd.Context(), store, ref); err != nil {
+				return err
+			}
+		}
 		save := func(w io.Writer) error {
 			buf := bufio.NewWriterSize(w, 256<<10)
-			return errors.Join(store.Save(cmd.Context(), buf, format, args...), buf.Flush())
+			return errors.Join(store.Save(cmd.Context(), buf, format, refs...), buf.Flush())
 		}
 		if output != "" {
 			return writeFile(output, save)

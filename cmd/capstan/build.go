@@ -22,7 +22,7 @@ import (
 )
 
 func newBuild(a *app) *cobra.Command {
-	var from, file string
+	var from, file, pull string
 	cmd := &cobra.Command{
 		Use:   "build [flags] [NAME] [DIR]",
 		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
@@ -36,6 +36,7 @@ func newBuild(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&from, "from", "", "build from this program, directory or tar instead of a Capstanfile")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the Capstanfile (default: DIR/Capstanfile)")
 	takesFiles(cmd, "from", "file")
+	pullFlag(cmd, &pull, "the Capstanfile's base")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, dir := "", "."
 		if len(args) > 0 {
@@ -51,7 +52,7 @@ func newBuild(a *app) *cobra.Command {
 			entry, err := a.buildFrom(cmd, from, name)
 			return told(cmd, entry, err)
 		}
-		entry, err := a.buildFile(cmd, name, dir, file)
+		entry, err := a.buildFile(cmd, name, dir, file, pull)
 		return told(cmd, entry, err)
 	}
 	return cmd
@@ -152,7 +153,7 @@ func (a *app) buildProgram(cmd *cobra.Command, path string) (string, error) {
 }
 
 // buildFile makes an image from a Capstanfile.
-func (a *app) buildFile(cmd *cobra.Command, given, dir, path string) (repo.Entry, error) {
+func (a *app) buildFile(cmd *cobra.Command, given, dir, path, pull string) (repo.Entry, error) {
 	ctx := cmd.Context()
 	if path == "" {
 		path = filepath.Join(dir, capstanfile.Name)
@@ -172,7 +173,7 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string) (repo.Entry
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	base, release, err := openBase(ctx, store, file)
+	base, release, err := a.openBase(cmd, store, file, pull)
 	if err != nil {
 		return repo.Entry{}, err
 	}
@@ -206,14 +207,19 @@ type base struct {
 	digest, arch string
 }
 
-// openBase finds the base and opens its files. release gives back what that
-// took.
-func openBase(ctx context.Context, store *repo.Store, file *capstanfile.File) (b base, release func(), err error) {
+// openBase finds the base, pulls it where policy says so, and opens its files.
+// release gives back what that took.
+func (a *app) openBase(cmd *cobra.Command, store *repo.Store, file *capstanfile.File, policy string) (b base, release func(), err error) {
+	ctx := cmd.Context()
 	release = func() {}
 	if file.Base == "" {
 		return b, release, nil
 	}
-	img, entry, err := store.Image(ctx, file.Base)
+	ref, err := a.obtain(cmd, store, file.Base, policy)
+	if err != nil {
+		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
+	}
+	img, entry, err := store.Image(ctx, ref)
 	if err != nil {
 		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"capstan/internal/instance"
+	"capstan/internal/repo"
 )
 
 // Completion reads the index and the directory's names, nothing else. It has
@@ -34,11 +36,16 @@ func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]str
 
 // completeRun offers images and programs, which are files; what follows is the
 // application's.
-func (a *app) completeRun(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeRun(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	return a.imageNames(cmd), cobra.ShellCompDirectiveDefault
+	return append(a.imageNames(cmd), a.aliasNames(to)...), cobra.ShellCompDirectiveDefault
+}
+
+// completePull offers what there is to pull again, and aliases.
+func (a *app) completePull(cmd *cobra.Command, _ []string, to string) ([]string, cobra.ShellCompDirective) {
+	return append(a.imageNames(cmd), a.aliasNames(to)...), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeBuild offers the names of images, then directories.
@@ -121,8 +128,43 @@ func (a *app) imageNames(cmd *cobra.Command) []string {
 	var names []string
 	for _, n := range list {
 		names = append(names, n.String())
+		if short := a.short(n); short != "" {
+			names = append(names, short)
+		}
 	}
 	return names
+}
+
+// aliasNames returns the aliases of images that can be had. They are many, and
+// wait for something to begin with.
+func (a *app) aliasNames(to string) []string {
+	sources, err := a.sources()
+	if err != nil || to == "" {
+		return nil
+	}
+	var names []string
+	for _, alias := range sources.Aliases.List() {
+		if alias.Target != "" && strings.HasPrefix(alias.Name, to) {
+			names = append(names, alias.Name)
+		}
+	}
+	return names
+}
+
+// short returns the short name that means n, if one does: that of an image of
+// the first registry in which short names are looked for.
+func (a *app) short(n repo.Name) string {
+	registry := a.settings.Registries.Default()
+	if n.Registry == "" || n.Registry != registry {
+		return ""
+	}
+	for _, namespace := range []string{"", n.Namespace} {
+		short := repo.Name{Namespace: namespace, Name: n.Name, Tag: n.Tag, Digest: n.Digest}
+		if short.At(registry) == n {
+			return short.String()
+		}
+	}
+	return ""
 }
 
 // complete reads the settings, which cobra's completion does not do itself.

@@ -117,7 +117,7 @@ var settingForms = map[string]string{
 // wrongSetting is a value that a setting cannot have, and where it stands.
 func (c configFile) wrongSetting(v *viper.Viper, key, problem string) error {
 	variable := "CAPSTAN_" + strings.ToUpper(key)
-	if _, ok := os.LookupEnv(variable); ok || c.values[key] == nil {
+	if os.Getenv(variable) != "" || c.values[key] == nil {
 		return &hinted{fmt.Errorf("%s=%q: %s", variable, v.GetString(key), problem), variable + "=" + settingForms[key]}
 	}
 	return &repo.FileError{File: c.path, Line: c.values[key].Line, Key: key, Problem: problem, Expected: key + ": " + settingForms[key]}

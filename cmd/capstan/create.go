@@ -48,13 +48,21 @@ var (
 	validUser     = regexp.MustCompile(`^[^\s:]+(:[^\s:]+)?$`)
 )
 
-// create makes an instance of an image, without starting it.
+// create makes an instance of an image, without starting it. The image is
+// pulled where it must be, after mistakes in most flags came to light.
 func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref string, args []string) (*instance.Instance, error) {
 	store, err := a.store()
 	if err != nil {
 		return nil, err
 	}
-	img, entry, err := store.Image(ctx, ref)
+	if _, err := a.configureAny(cmd, f, ref); err != nil {
+		return nil, err
+	}
+	found, err := a.obtain(cmd, store, ref, f.pull)
+	if err != nil {
+		return nil, err
+	}
+	img, entry, err := store.Image(ctx, found)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +76,8 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if said.Arch != "" && said.Arch != guestArch {
 		return nil, fmt.Errorf("%s is an image for %s, and the guest is for %s", ref, said.Arch, guestArch)
 	}
+	ports, args := takePorts(cmd, said, args)
+	f.ports = append(f.ports, ports...)
 	cfg, links, err := a.configure(cmd, f, ref, said, args)
 	if err != nil {
 		return nil, err

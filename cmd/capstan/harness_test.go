@@ -32,7 +32,7 @@ func newWorld(t *testing.T) *world {
 			w.env = append(w.env, v)
 		}
 	}
-	w.env = append(w.env, "CAPSTAN_ROOT="+w.root, "LC_ALL=C")
+	w.env = append(w.env, "CAPSTAN_ROOT="+w.root, "CAPSTAN_OFFLINE=true", "LC_ALL=C")
 	return w
 }
 

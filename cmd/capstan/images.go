@@ -89,6 +89,10 @@ func newRmi(a *app) *cobra.Command {
 			return err
 		}
 		return each(args, func(ref string) error {
+			ref, err := a.stored(cmd.Context(), store, ref)
+			if err != nil {
+				return err
+			}
 			removed, err := store.Remove(cmd.Context(), ref, repo.RemoveOptions{InUse: a.inUse(), Force: force})
 			if err != nil {
 				return err
@@ -121,7 +125,11 @@ func newTag(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return store.Tag(cmd.Context(), args[0], name)
+			ref, err := a.stored(cmd.Context(), store, args[0])
+			if err != nil {
+				return err
+			}
+			return store.Tag(cmd.Context(), ref, name)
 		},
 	}
 }

@@ -49,7 +49,11 @@ func (a *app) info(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	img, entry, err := store.Image(ctx, name)
+	ref, err := a.stored(ctx, store, name)
+	if err != nil {
+		return "", err
+	}
+	img, entry, err := store.Image(ctx, ref)
 	var odd *repo.NameError
 	if errors.Is(err, repo.ErrNotFound) || errors.As(err, &odd) {
 		return "", &hinted{fmt.Errorf("%s: no such file or image", name), "capstan images lists the images"}

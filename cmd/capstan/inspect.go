@@ -23,13 +23,14 @@ type instanceView struct {
 
 // imageView is an image as inspect shows it.
 type imageView struct {
-	Kind    string    `json:"kind"` // "image" or "disk"
-	Name    string    `json:"name"`
-	Digest  string    `json:"digest"`
-	Size    int64     `json:"size"`
-	Created time.Time `json:"created,omitzero"`
-	Config  any       `json:"config"`
-	Layers  []string  `json:"layers"`
+	Kind    string       `json:"kind"` // "image" or "disk"
+	Name    string       `json:"name"`
+	Digest  string       `json:"digest"`
+	Origin  *repo.Origin `json:"origin,omitempty"` // where it was pulled from
+	Size    int64        `json:"size"`
+	Created time.Time    `json:"created,omitzero"`
+	Config  any          `json:"config"`
+	Layers  []string     `json:"layers"`
 	// Annotations are a disk image's.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
@@ -77,7 +78,11 @@ func (a *app) inspect(ctx context.Context, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, entry, err := store.Image(ctx, name)
+	ref, err := a.stored(ctx, store, name)
+	if err != nil {
+		return nil, err
+	}
+	img, entry, err := store.Image(ctx, ref)
 	var odd *repo.NameError
 	if errors.Is(err, repo.ErrNotFound) || errors.As(err, &odd) {
 		return nil, &hinted{errors.New(name + ": no such instance or image"), "capstan ps -a and capstan images list them"}
@@ -85,7 +90,7 @@ func (a *app) inspect(ctx context.Context, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := imageView{Kind: "image", Name: entry.Name.String(), Digest: entry.Digest.String(), Size: entry.Size, Created: entry.Created}
+	view := imageView{Kind: "image", Name: entry.Name.String(), Digest: entry.Digest.String(), Origin: entry.Origin, Size: entry.Size, Created: entry.Created}
 	manifest, err := img.Manifest()
 	if err != nil {
 		return nil, err

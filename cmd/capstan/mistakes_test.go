@@ -342,7 +342,7 @@ func TestSettingMistakes(t *testing.T) {
 		config("disable_kvm is a word", "disable_kvm: maybe\n"),
 		config("log_size is too small", "log_size: 1K\n"),
 		config("log_files is 0", "log_files: 0\n"),
-		config("offline is a word", "offline: maybe\n"),
+		{name: "offline is a word", files: map[string]string{"root/config.yaml": "offline: maybe\n"}, env: []string{"CAPSTAN_OFFLINE="}, args: []string{"ps"}},
 		config("an unknown accelerator", "accel: warp\n", "run", "app"),
 		config("registries is a word", "registries: docker.io\n"),
 		{name: "a directory for config.yaml", setup: func(w *world) { os.MkdirAll(filepath.Join(w.root, "config.yaml"), 0o755) }, args: []string{"ps"}},

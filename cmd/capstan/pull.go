@@ -23,7 +23,7 @@ func newPull(a *app) *cobra.Command {
 			"  capstan pull --platform linux/arm64 debian:12\n" +
 			"  capstan pull redis@sha256:…",
 		Args:              exactly(1, "the name of an image"),
-		ValidArgsFunction: a.completeImages,
+		ValidArgsFunction: first(a.completePull),
 	}
 	cmd.Flags().StringVar(&platform, "platform", "", "pull for `OS/ARCH[/VARIANT]` (default: what guests here run)")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but the digest")
@@ -50,15 +50,6 @@ func newPull(a *app) *cobra.Command {
 		return nil
 	}
 	return cmd
-}
-
-// pull brings the image that name stands for into the store.
-func (a *app) pull(cmd *cobra.Command, name repo.Name, opts image.PullOptions) (repo.Entry, error) {
-	store, err := a.store()
-	if err != nil {
-		return repo.Entry{}, err
-	}
-	return image.Pull(cmd.Context(), store, a.client(), name.At(a.settings.Registries.Default()), opts)
 }
 
 // parsePlatform reads OS/ARCH[/VARIANT]; "" is the zero value.

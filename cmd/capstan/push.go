@@ -63,6 +63,12 @@ func (a *app) push(cmd *cobra.Command, ref string, name repo.Name, progress remo
 	if err != nil {
 		return "", err
 	}
+	if a.settings.Offline {
+		return "", errOffline("pushing to " + name.Registry)
+	}
+	if ref, err = a.stored(ctx, store, ref); err != nil {
+		return "", err
+	}
 	d, err := store.Lookup(ctx, ref)
 	if err != nil {
 		return "", err

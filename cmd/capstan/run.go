@@ -23,7 +23,7 @@ import (
 type runFlags struct {
 	detach, remove, stdin, tty, verbose, readOnly     bool
 	name, memory, entrypoint, user, workdir, hostname string
-	on, accel, restart                                string
+	on, accel, restart, pull                          string
 	execute, firmware, bus                            string
 	cpus, stopTimeout                                 int
 	ports, env, envFiles, shares, labels              []string
@@ -40,7 +40,11 @@ func newRun(a *app) *cobra.Command {
 			"-f shows its output. With -dit it has a terminal and an open input that nobody types\n" +
 			"at, until capstan start -ai runs it again at this one.\n" +
 			"A path that begins with . or / is a program: it is packed with the libraries\n" +
-			"that it needs, and run.",
+			"that it needs, and run. An image that the local store does not have is pulled:\n" +
+			"the alias table and the registries in the configuration say from where.\n\n" +
+			"What follows the image's name is for the application, as with docker run; a --\n" +
+			"right after the name is left out. One thing that old Capstan's users write there\n" +
+			"is understood: -p HOST:GUEST to a port that the image exposes.",
 		Example: "  capstan run --rm redis\n" +
 			"  capstan run -d --name cache -p 6379:6379 -m 64M redis\n" +
 			"  capstan run --rm ./server -- --listen :8080\n" +
@@ -84,6 +88,7 @@ func newRun(a *app) *cobra.Command {
 	takesOneOf(cmd, "restart", "no", "on-failure", "always")
 	takesOneOf(cmd, "firmware", opaque.Firmwares()...)
 	takesOneOf(cmd, "bus", opaque.Buses()...)
+	pullFlag(cmd, &f.pull, "the image")
 	return cmd
 }
 

@@ -226,11 +226,11 @@ func TestPullIndex(t *testing.T) {
 		}
 		for _, ref := range []string{reg.Host + "/multi:1", reg.Host + "/multi@" + digestOf(t, idx).String()} {
 			e, err := Pull(t.Context(), store, client(remote.Options{}), imageName(t, ref), PullOptions{Platform: *p})
-			if err != nil || e.Digest != digestOf(t, images[want]) || e.Source != digestOf(t, idx) {
+			if err != nil || e.Digest != digestOf(t, images[want]) || e.Origin == nil || e.Origin.Digest != digestOf(t, idx) {
 				t.Errorf("Pull of %s for %s: %+v, %v", ref, asked, e, err)
 			}
 			// What was pulled is found by the name it was pulled by.
-			if _, found, err := store.Image(t.Context(), ref); err != nil || found.Digest != e.Digest || found.Source != e.Source {
+			if _, found, err := store.Image(t.Context(), ref); err != nil || found.Digest != e.Digest || found.Origin == nil || found.Origin.Digest != e.Origin.Digest {
 				t.Errorf("Image(%s): %+v, %v", ref, found, err)
 			}
 		}

@@ -194,12 +194,19 @@ func (a Aliases) Lookup(n Name) (target Name, ok bool, err error) {
 	return target, true, nil
 }
 
-// Names returns the table's names, sorted, with what each stands for; "" for
-// an image that is gone.
-func (a Aliases) Names() (names, targets []string) {
-	names = slices.Sorted(maps.Keys(a.entries))
-	for _, name := range names {
-		targets = append(targets, a.entries[name].target)
+// Alias is one line of a table.
+type Alias struct {
+	Name   string
+	Target string // what it stands for, "" if that is gone
+	Gone   string // why it is gone
+}
+
+// List returns the table's lines, sorted by name.
+func (a Aliases) List() []Alias {
+	var list []Alias
+	for _, name := range slices.Sorted(maps.Keys(a.entries)) {
+		e := a.entries[name]
+		list = append(list, Alias{Name: name, Target: e.target, Gone: e.gone})
 	}
-	return names, targets
+	return list
 }

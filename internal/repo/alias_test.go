@@ -66,20 +66,20 @@ func TestBuiltinAliases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, targets := a.Names()
-	if len(names) < 40 {
-		t.Errorf("the table has %d names", len(names))
+	list := a.List()
+	if len(list) < 40 {
+		t.Errorf("the table has %d names", len(list))
 	}
-	for i, name := range names {
-		target, _, err := a.Lookup(mustName(t, name))
+	for _, alias := range list {
+		target, _, err := a.Lookup(mustName(t, alias.Name))
 		var gone *GoneError
 		switch {
 		case errors.As(err, &gone):
-			if targets[i] != "" || gone.Hint() == "" || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%s: %v (hint %q)", name, err, gone.Hint())
+			if alias.Target != "" || alias.Gone == "" || gone.Hint() == "" || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%+v: %v (hint %q)", alias, err, gone.Hint())
 			}
-		case err != nil || target.Registry == "" || target.Namespace == "" || strings.HasSuffix(targets[i], ":latest"):
-			t.Errorf("%s is %s, %v", name, targets[i], err)
+		case err != nil || target.Registry == "" || target.Namespace == "" || strings.HasSuffix(alias.Target, ":latest"):
+			t.Errorf("%+v is %s, %v", alias, target, err)
 		}
 	}
 }
@@ -128,14 +128,13 @@ func FuzzAliases(f *testing.F) {
 			}
 			return
 		}
-		names, _ := a.Names()
-		for _, name := range names {
-			n, err := ParseName(name)
+		for _, alias := range a.List() {
+			n, err := ParseName(alias.Name)
 			if err != nil {
-				t.Fatalf("key %q: %v", name, err)
+				t.Fatalf("%+v: %v", alias, err)
 			}
 			if _, ok, err := a.Lookup(n); !ok || err != nil && !errors.As(err, new(*GoneError)) {
-				t.Fatalf("%q: %v, %v", name, ok, err)
+				t.Fatalf("%+v: %v, %v", alias, ok, err)
 			}
 		}
 	})

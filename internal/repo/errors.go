@@ -17,20 +17,25 @@ var ErrNotFound = errors.New("no such image")
 
 // NotFoundError says which image was not found, and where it was looked for.
 type NotFoundError struct {
-	Ref    string
-	Looked []string // places, in the order of looking
+	Ref     string
+	Looked  []string // places, in the order of looking
+	Unasked []string // places that were not looked in, because capstan is to be offline
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no image %q in %s", clip(e.Ref), strings.Join(e.Looked, ", "))
+	s := fmt.Sprintf("no image %q in %s", clip(e.Ref), strings.Join(e.Looked, ", "))
+	if len(e.Unasked) > 0 {
+		s += "; offline, so not looked for as " + strings.Join(e.Unasked, ", ")
+	}
+	return s
 }
 
 // Is makes errors.Is(err, ErrNotFound) true.
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
-// Hint names the commands that list and make images.
+// Hint names the commands that find and make images.
 func (e *NotFoundError) Hint() string {
-	return "capstan images lists what is there; capstan build makes an image"
+	return "capstan images lists what is there, capstan search what else is known; capstan build makes an image"
 }
 
 // AmbiguousError is returned for a digest's prefix that several images share.

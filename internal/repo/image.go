@@ -20,8 +20,8 @@ type Entry struct {
 	Name         Name            `json:"name"` // zero for an image without a name
 	Digest       v1.Hash         `json:"digest"`
 	MediaType    types.MediaType `json:"mediaType"`
-	Source       v1.Hash         `json:"source,omitzero"` // the index that a registry had it in, if any
-	Size         int64           `json:"size"`            // bytes of all blobs, as stored
+	Origin       *Origin         `json:"origin,omitempty"` // nil for an image that was not pulled
+	Size         int64           `json:"size"`             // bytes of all blobs, as stored
 	Created      time.Time       `json:"created,omitzero"`
 	OS           string          `json:"os,omitempty"`
 	Architecture string          `json:"architecture,omitempty"`
@@ -88,7 +88,7 @@ func (s *Store) Find(ctx context.Context, refs ...string) (string, error) {
 
 // load reads what d refers to.
 func (s *Store) load(d v1.Descriptor) (v1.Image, Entry, error) {
-	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType, Source: sourceOf(d)}
+	entry := Entry{Name: entryName(d), Digest: d.Digest, MediaType: d.MediaType, Origin: originOf(d)}
 	d, err := s.pick(d)
 	if err != nil {
 		return nil, entry, err
@@ -180,7 +180,7 @@ func (s *Store) explain(ref string, err error) error {
 	if errors.As(err, &missing) {
 		users, lost := s.lost(missing.digest)
 		if !lost {
-			return &NotFoundError{Ref: ref, Looked: []string{"the store " + s.layoutDir() + " (it was removed meanwhile)"}}
+			return &NotFoundError{Ref: ref, Looked: []string{s.Place() + " (it was removed meanwhile)"}}
 		}
 		return &CorruptError{Digest: missing.digest, Path: missing.path, Reason: "it is missing", Images: users}
 	}

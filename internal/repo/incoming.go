@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -103,7 +104,14 @@ func (in *Incoming) Put(ctx context.Context, name Name, img v1.Image, source v1.
 		}
 	}
 	in.mu.Unlock()
-	return in.store.put(ctx, name, img, source, in.stage, staged)
+	origin := Origin{Name: name, Digest: source, Pulled: time.Now().Truncate(time.Second)}
+	if source == (v1.Hash{}) {
+		var err error
+		if origin.Digest, err = img.Digest(); err != nil {
+			return Entry{}, fmt.Errorf("storing image %s: %w", name, err)
+		}
+	}
+	return in.store.put(ctx, name, img, &origin, in.stage, staged)
 }
 
 // arrivingLayer is a layer of an Incoming: a blob of the stage, else one of

@@ -17,10 +17,6 @@ import (
 // annotations.md, "Pre-Defined Annotation Keys".
 const refName = "org.opencontainers.image.ref.name"
 
-// sourceName is the annotation that holds the digest of the index from which a
-// registry gave the image for one platform.
-const sourceName = "org.capstan.source"
-
 // maxDocument bounds the index, manifests and configs, in bytes. Registries
 // refuse manifests over 4 MiB.
 const maxDocument = 8 << 20
@@ -142,9 +138,11 @@ func setEntry(idx *v1.IndexManifest, name Name, d v1.Descriptor) bool {
 	d.Annotations = notes
 	for i, old := range idx.Manifests {
 		if hasKey(old, name.key()) {
-			same := old.Digest == d.Digest && old.Size == d.Size && sourceOf(old) == sourceOf(d)
+			if old.Digest == d.Digest && old.Size == d.Size && sameOrigin(originOf(old), originOf(d)) {
+				return false
+			}
 			idx.Manifests[i] = d
-			return !same
+			return true
 		}
 	}
 	idx.Manifests = append(idx.Manifests, d)
@@ -168,22 +166,6 @@ func entryName(d v1.Descriptor) Name {
 	return n
 }
 
-// setSource notes the index that d was chosen from.
-func setSource(d *v1.Descriptor, source v1.Hash) {
-	if source != (v1.Hash{}) && source != d.Digest {
-		d.Annotations = map[string]string{sourceName: source.String()}
-	}
-}
-
-// sourceOf returns what setSource noted, or the zero Hash.
-func sourceOf(d v1.Descriptor) v1.Hash {
-	h, err := v1.NewHash(d.Annotations[sourceName])
-	if err != nil {
-		return v1.Hash{}
-	}
-	return h
-}
-
 // find returns the entries of idx that ref means: the one of that name, or
 // all of one digest, given whole or by a unique prefix of its digits. byName
 // tells which.
@@ -205,7 +187,7 @@ func (s *Store) find(idx *v1.IndexManifest, ref string) (found []int, byName boo
 	} else if nameErr != nil {
 		return nil, false, nameErr
 	}
-	return nil, false, &NotFoundError{Ref: ref, Looked: []string{"the store " + s.layoutDir()}}
+	return nil, false, &NotFoundError{Ref: ref, Looked: []string{s.Place()}}
 }
 
 // findName returns the position of name in idx, or -1. A name with a digest
@@ -217,7 +199,7 @@ func findName(idx *v1.IndexManifest, name Name) int {
 			if hasKey(d, key) {
 				return i
 			}
-		} else if (d.Digest == name.Digest || sourceOf(d) == name.Digest) && entryName(d).Repository() == repository {
+		} else if (d.Digest == name.Digest || hadAs(d, name.Digest)) && entryName(d).Repository() == repository {
 			return i
 		}
 	}

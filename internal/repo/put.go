@@ -34,21 +34,20 @@ func (s *Store) Put(ctx context.Context, name Name, img v1.Image) (Entry, error)
 		return Entry{}, fmt.Errorf("storing image %s: %w", name, err)
 	}
 	defer st.close()
-	return s.put(ctx, name, img, v1.Hash{}, st, map[v1.Hash]string{})
+	return s.put(ctx, name, img, nil, st, map[v1.Hash]string{})
 }
 
 // put is Put with blobs that lie in the stage st already, at the paths in
-// staged. The digest source, where it is not zero, is that of the index from
-// which a registry gave the image.
-func (s *Store) put(ctx context.Context, name Name, img v1.Image, source v1.Hash, st *stage, staged map[v1.Hash]string) (Entry, error) {
-	entry, err := s.putParts(ctx, name, img, source, st, staged)
+// staged, and with where the image comes from, unless that is nil.
+func (s *Store) put(ctx context.Context, name Name, img v1.Image, origin *Origin, st *stage, staged map[v1.Hash]string) (Entry, error) {
+	entry, err := s.putParts(ctx, name, img, origin, st, staged)
 	if err != nil {
 		return Entry{}, fmt.Errorf("storing image %s: %w", name, err)
 	}
 	return entry, nil
 }
 
-func (s *Store) putParts(ctx context.Context, name Name, img v1.Image, source v1.Hash, st *stage, staged map[v1.Hash]string) (Entry, error) {
+func (s *Store) putParts(ctx context.Context, name Name, img v1.Image, origin *Origin, st *stage, staged map[v1.Hash]string) (Entry, error) {
 	if name.IsZero() {
 		return Entry{}, errors.New("it has no name")
 	}
@@ -56,11 +55,13 @@ func (s *Store) putParts(ctx context.Context, name Name, img v1.Image, source v1
 	if err != nil {
 		return Entry{}, err
 	}
-	if name.Digest != (v1.Hash{}) && name.Digest != p.desc.Digest && name.Digest != source {
+	if name.Digest != (v1.Hash{}) && name.Digest != p.desc.Digest && (origin == nil || name.Digest != origin.Digest) {
 		return Entry{}, fmt.Errorf("its digest is %s", p.desc.Digest)
 	}
-	setSource(&p.desc, source)
-	p.entry.Source = sourceOf(p.desc)
+	if origin != nil {
+		setOrigin(&p.desc, *origin)
+		p.entry.Origin = origin
+	}
 	for done := false; !done; {
 		// A blob that was there may be collected before the commit. Then this
 		// goes round again, with one blob more staged each time.

@@ -35,7 +35,7 @@ func (s *Store) List(ctx context.Context) ([]Entry, error) {
 			}
 			read[d.Digest] = entry
 		}
-		entry.Name = entryName(d)
+		entry.Name, entry.Origin = entryName(d), originOf(d)
 		entries = append(entries, entry)
 	}
 	slices.SortFunc(entries, func(a, b Entry) int {

@@ -34,6 +34,9 @@ func Open(root string) (*Store, error) {
 	return &Store{root: abs}, nil
 }
 
+// Place names the store, for messages.
+func (s *Store) Place() string { return "the store " + s.layoutDir() }
+
 func (s *Store) layoutDir() string { return filepath.Join(s.root, "store") }
 func (s *Store) blobsDir() string  { return filepath.Join(s.layoutDir(), "blobs", "sha256") }
 func (s *Store) tmpDir() string    { return filepath.Join(s.layoutDir(), "tmp") }

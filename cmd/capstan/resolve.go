@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+
+	"capstan/internal/image"
+	"capstan/internal/repo"
+	"capstan/internal/repo/remote"
+)
+
+// What --pull says of images.
+const (
+	pullMissing = "missing"
+	pullAlways  = "always"
+	pullNever   = "never"
+)
+
+// pullFlag adds --pull to a command.
+func pullFlag(cmd *cobra.Command, policy *string, what string) {
+	cmd.Flags().StringVar(policy, "pull", pullMissing, "when to pull "+what+": missing, always or never")
+	takesOneOf(cmd, "pull", pullMissing, pullAlways, pullNever)
+}
+
+// sources is where images may come from beside the store.
+func (a *app) sources() (repo.Sources, error) {
+	aliases, err := repo.LoadAliases(filepath.Join(a.settings.Root, "aliases.yaml"))
+	return repo.Sources{Aliases: aliases, Registries: a.settings.Registries}, err
+}
+
+// find returns ref as the store has it: ref itself, else the first full name
+// that it may stand for. Where the store has none of them, found is "".
+func (a *app) find(ctx context.Context, store *repo.Store, ref string) (found string, err error) {
+	n, nameErr := repo.ParseName(ref)
+	found, err = store.Find(ctx, ref)
+	if nameErr != nil && errors.As(err, new(*repo.NameError)) {
+		return "", nil
+	}
+	if err != nil || found != "" || nameErr != nil {
+		return found, err
+	}
+	sources, err := a.sources()
+	if err != nil {
+		return "", err
+	}
+	candidates, err := sources.Candidates(n)
+	if errors.As(err, new(*repo.GoneError)) {
+		return "", nil
+	}
+	var refs []string
+	for _, c := range candidates {
+		refs = append(refs, c.String())
+	}
+	if err != nil {
+		return "", err
+	}
+	return store.Find(ctx, refs...)
+}
+
+// stored is find for commands that need the image: where the store has it
+// under no name, it returns ref, of which the store will say so.
+func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string, error) {
+	found, err := a.find(ctx, store, ref)
+	if found == "" {
+		found = ref
+	}
+	return found, err
+}
+
+// obtain returns ref as the store has it, after pulling it where policy and
+// the store's content ask for that.
+func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref, policy string) (string, error) {
+	if policy != pullMissing && policy != pullAlways && policy != pullNever {
+		return "", usage(cmd, fmt.Errorf("--pull %s: expected missing, always or never", policy))
+	}
+	n, nameErr := repo.ParseName(ref) // a digest is in the store or nowhere
+	if policy != pullAlways || nameErr != nil {
+		found, err := a.find(cmd.Context(), store, ref)
+		if err != nil || found != "" {
+			return found, err
+		}
+	}
+	if policy == pullNever || nameErr != nil {
+		return ref, nil // of which the store says that it is not there
+	}
+	progress := newProgress(cmd, false)
+	entry, err := a.pull(cmd, n, image.PullOptions{Progress: progress})
+	progress.close()
+	if err != nil {
+		return "", err
+	}
+	return entry.Name.String(), nil
+}
+
+// pull brings the image that name stands for into the store: the first that is
+// found of those that it may stand for.
+func (a *app) pull(cmd *cobra.Command, n repo.Name, opts image.PullOptions) (repo.Entry, error) {
+	store, err := a.store()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	sources, err := a.sources()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	candidates, err := sources.Candidates(n)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	nowhere := &repo.NotFoundError{Ref: strings.TrimSuffix(n.String(), ":"+repo.DefaultTag), Looked: []string{store.Place()}}
+	if len(candidates) == 0 {
+		nowhere.Looked = append(nowhere.Looked, "any registry, as none is configured for short names")
+	}
+	for _, c := range candidates {
+		if a.settings.Offline {
+			nowhere.Unasked = append(nowhere.Unasked, c.String())
+			continue
+		}
+		entry, err := a.pullOne(cmd, store, c, opts)
+		if err == nil {
+			return entry, nil
+		}
+		why, absent := a.absent(cmd.Context(), c, err)
+		if !absent || why != "" && len(candidates) == 1 {
+			return repo.Entry{}, err
+		}
+		nowhere.Looked = append(nowhere.Looked, c.String()+why)
+	}
+	return repo.Entry{}, nowhere
+}
+
+// absent tells that a registry does not have an image from other reasons not
+// to get it, which end the search: the same name in the next registry may be
+// somebody else's image. Registries that nobody is logged in to refuse also
+// what they do not have.
+func (a *app) absent(ctx context.Context, n repo.Name, err error) (why string, absent bool) {
+	if errors.Is(err, repo.ErrNotFound) {
+		return "", true
+	}
+	var answer *remote.Error
+	if !errors.As(err, &answer) || answer.Status != http.StatusUnauthorized && answer.Status != http.StatusForbidden {
+		return "", false
+	}
+	reg, err := name.NewRegistry(n.Registry)
+	if err != nil {
+		return "", false
+	}
+	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, reg)
+	return " (which wants a login)", err == nil && auth == authn.Anonymous
+}
+
+// pullOne pulls one image, and says if its tag has moved since last time.
+func (a *app) pullOne(cmd *cobra.Command, store *repo.Store, n repo.Name, opts image.PullOptions) (repo.Entry, error) {
+	ctx := cmd.Context()
+	_, before, berr := store.Image(ctx, n.String())
+	entry, err := image.Pull(ctx, store, a.client(), n, opts)
+	if err != nil || berr != nil || before.Origin == nil || entry.Origin == nil {
+		return entry, err
+	}
+	if was, is := before.Origin.Digest, entry.Origin.Digest; was != is {
+		note(cmd, "%s has moved: it was %s %s, and is %s now", n, was.Hex[:12], ago(before.Origin.Pulled), is.Hex[:12])
+	}
+	return entry, nil
+}
