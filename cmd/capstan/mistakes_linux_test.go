@@ -250,3 +250,39 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Log(r.stderr)
 }
+
+// TestDamagedInstances: an instance whose files hold something else. It is
+// shown as dead, does not start, can be removed, and hides no other.
+func TestDamagedInstances(t *testing.T) {
+	config := `{"id": "0123456789ab", "name": "hurt", "image": "app", "digest": "sha256:0"}`
+	broken := func(file, text string) map[string]string {
+		files := map[string]string{
+			"root/instances/hurt/config.json": config, "root/instances/hurt/state.json": `{"status": "exited"}`, "root/instances/hurt/lock": "",
+			"root/instances/well/config.json": `{"id": "ba9876543210", "name": "well"}`, "root/instances/well/state.json": `{"status": "exited"}`,
+		}
+		files["root/instances/hurt/"+file] = text
+		return files
+	}
+	var all []mistake
+	for _, file := range []string{"config.json", "state.json"} {
+		for _, text := range []string{"", "{", "[]", "{}", "\x00\x00"} {
+			name := fmt.Sprintf("%s is %q", file, text)
+			all = append(all, mistake{name: name, files: broken(file, text), args: []string{"start", "hurt"}})
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t)
+				for name, text := range broken(file, text) {
+					w.write(name, text)
+				}
+				if got := strings.Fields(w.must("ps", "-aq")); len(got) != 2 {
+					t.Errorf("ps -aq shows %q", got)
+				}
+				w.must("inspect", "hurt")
+				w.must("rm", "hurt")
+				if got := w.must("ps", "-aq"); got != "well\n" {
+					t.Errorf("after rm, ps -aq shows %q", got)
+				}
+			})
+		}
+	}
+	commitAll(t, "instances.golden", all)
+}

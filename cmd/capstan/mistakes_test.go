@@ -72,7 +72,7 @@ func (m mistake) judge(t *testing.T, r result) {
 	if !sentence.MatchString(r.stderr) && !many.MatchString(r.stderr) {
 		t.Errorf("%s: not one sentence and a way out:\n%s", m.name, r.stderr)
 	}
-	for _, odd := range []string{"strconv.", " json: ", "yaml: line", "unmarshal", "0x", "%!", "map[", "v1."} {
+	for _, odd := range []string{"strconv.", " json: ", "yaml: line", "unmarshal", " 0x", "%!", "map[", "v1."} {
 		if strings.Contains(r.stderr, odd) {
 			t.Errorf("%s: speaks of %q: %s", m.name, odd, r.stderr)
 		}

@@ -140,6 +140,9 @@ func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Star
 // file system at all: the guest could say no more than that it cannot mount it.
 func checkRoot(inst *instance.Instance) error {
 	name := inst.Config.Name
+	if inst.Damaged != nil {
+		return &hinted{inst.Damaged, "capstan rm " + name + "; then run it again"}
+	}
 	if inst.Config.Machine.System != nil {
 		return checkSystem(inst)
 	}

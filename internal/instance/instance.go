@@ -84,6 +84,9 @@ type Instance struct {
 	Dir    string
 	Config Config
 	State  State
+	// Damaged says that the config cannot be read: such an instance is dead,
+	// and can be looked at and removed, not started.
+	Damaged error
 
 	maker *flock.Flock // held from Create to Start, else nil
 }
@@ -206,11 +209,18 @@ func (i *Instance) path(p string) string {
 // the host, is dead and can be removed; it must not hide the others.
 func read(dir string) (*Instance, error) {
 	i := &Instance{Dir: dir}
-	err := readJSON(filepath.Join(dir, configFile), &i.Config)
+	file := filepath.Join(dir, configFile)
+	err := readJSON(file, &i.Config)
+	if err == nil && (i.Config.Name == "" || i.Config.ID == "") {
+		err = &damagedError{file}
+	}
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		i.Damaged = damaged
+	}
 	if err == nil {
 		err = i.Refresh()
 	}
-	var damaged *damagedError
 	if errors.As(err, &damaged) {
 		i.Config.Name = filepath.Base(dir)
 		i.State = State{Status: Dead, Reason: damaged.Error(), Exit: api.Exit{Status: ExitLost}}
@@ -229,6 +239,9 @@ func (i *Instance) Refresh() error {
 		var state State
 		if err := readJSON(filepath.Join(i.Dir, stateFile), &state); err != nil {
 			return err
+		}
+		if state.Status == "" {
+			return &damagedError{filepath.Join(i.Dir, stateFile)}
 		}
 		switch {
 		case held || !state.Live():
@@ -255,18 +268,15 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("reading instance: %w", err)
 	}
 	if err := json.Unmarshal(doc, v); err != nil {
-		return &damagedError{path, err}
+		return &damagedError{path}
 	}
 	return nil
 }
 
 // damagedError is a file of an instance's that does not hold what it should.
-type damagedError struct {
-	path string
-	err  error
-}
+type damagedError struct{ path string }
 
-func (e *damagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.path, e.err) }
+func (e *damagedError) Error() string { return e.path + " is damaged: it is not what Capstan wrote" }
 
 func writeJSON(path string, v any) error {
 	doc, err := json.MarshalIndent(v, "", "  ")
