@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,6 +41,20 @@ func soakTime(t *testing.T) time.Duration {
 		t.Fatalf("SOAK_TIME is %q, and should be a span such as 10m", text)
 	}
 	return d
+}
+
+// soakSeed is where random choices begin: SOAK_SEED, or another each time.
+func soakSeed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("SOAK_SEED")
+	if text == "" {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("SOAK_SEED is %q, and should be a number", text)
+	}
+	return seed
 }
 
 // do runs a command that has to succeed, from any goroutine.
