@@ -256,14 +256,17 @@ func (b *Blob) verify() error {
 func (b *Blob) Open() (io.ReadCloser, error) {
 	if b.old {
 		r, err := b.store.openBlobAt(b.path, b.desc.Digest, b.desc.Size)
-		if err != nil {
+		if err == nil {
+			return &explainReader{blobReader: r, store: b.store}, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, b.store.explain(b.desc.Digest.String(), err)
 		}
-		return &explainReader{blobReader: r, store: b.store}, nil
+		return b.stored()
 	}
 	f, err := os.Open(b.path)
-	if errors.Is(err, fs.ErrNotExist) { // Put has taken it
-		return (&diskLayer{store: b.store, desc: b.desc}).Compressed()
+	if errors.Is(err, fs.ErrNotExist) {
+		return b.stored()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading blob: %w", err)
@@ -271,6 +274,11 @@ func (b *Blob) Open() (io.ReadCloser, error) {
 	r := &arrivingReader{b: b, f: f}
 	r.stop = context.AfterFunc(b.ctx, b.wake)
 	return r, nil
+}
+
+// stored opens a blob that Put has taken.
+func (b *Blob) stored() (io.ReadCloser, error) {
+	return (&diskLayer{store: b.store, desc: b.desc}).Compressed()
 }
 
 // arrivingReader reads a blob that is being written.

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gofrs/flock"
@@ -25,10 +26,21 @@ func Sigstore(t testing.TB) string {
 	return build(t, "sigstore", "sigstore", ".", "-tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub")
 }
 
+// built has the paths of the programs that this process has built.
+var built = struct {
+	sync.Mutex
+	paths map[string]string
+}{paths: map[string]string{}}
+
 // build builds a program of a module in test. The go command knows whether
 // there is anything to do; it must not do it twice at once.
 func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	t.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if path := built.paths[name]; path != "" {
+		return path
+	}
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		t.Fatalf("finding the module: %v", err)
@@ -54,5 +66,6 @@ func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v\n%s", name, err, out)
 	}
+	built.paths[name] = bin
 	return bin
 }

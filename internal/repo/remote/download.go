@@ -71,7 +71,8 @@ func (img *Image) download(ctx context.Context, p place, d v1.Descriptor, into S
 			fruitless = 1
 		}
 		if fruitless == maxTries || resumes == maxResumes {
-			return explain(p, "", broken.err)
+			return &Error{Host: p.host, Reason: "breaks off again and again: " + oneLine(broken.Error()), Err: broken.err,
+				hint: "again later"}
 		}
 		if err := sleep(ctx, pauseFor(img.client.opts.Pause, fruitless)); err != nil {
 			return err
@@ -181,7 +182,7 @@ func (b *blobRequest) copy(r io.Reader) error {
 	case err != nil:
 		return &writeError{err}
 	case n < left:
-		return &brokenError{fmt.Errorf("the connection ended %d bytes early", left-n)}
+		return &brokenError{fmt.Errorf("blob %s ended %d bytes early", b.d.Digest, left-n)}
 	}
 	// A body without end would never be noticed otherwise.
 	if extra, err := io.ReadFull(r, make([]byte, 1)); err == nil && extra > 0 {

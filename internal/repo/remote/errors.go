@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 
@@ -107,9 +109,22 @@ func (e *Error) connection(err error) {
 		e.Reason, e.hint = "cannot be reached: the connection is refused", "look whether it runs, and at its port"
 	case errors.Is(err, errStalled):
 		e.Reason, e.hint = "does not answer", "again later; HTTPS_PROXY is used where it is set"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.Reason, e.hint = "breaks off again and again: "+oneLine(bare(err).Error()), "again later"
 	default:
+		err = bare(err)
 		e.Reason, e.hint = "cannot be reached: "+oneLine(err.Error()), "look at the network; HTTPS_PROXY is used where it is set"
 	}
+}
+
+// bare returns err without the address that it was of, which the sentence
+// around it tells.
+func bare(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // oneLine keeps what others say to a line of bearable length.

@@ -105,6 +105,9 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("more than %d redirects", maxRedirects)
 	}
 	first := via[0].URL
+	if req.URL.User != nil {
+		return &redirectError{first.Host, req.URL.Host, "with a password in the address"}
+	}
 	if first.Scheme == "https" && req.URL.Scheme != "https" {
 		return &redirectError{first.Host, req.URL.Host, "by plain HTTP"}
 	}
@@ -238,7 +241,7 @@ func speaksPlain(err error) bool {
 // pauseFor returns how long to wait after the n-th try: twice as long each
 // time, and by chance between half of that and all.
 func pauseFor(first time.Duration, n int) time.Duration {
-	d := min(first<<(n-1), maxPause)
+	d := min(first<<min(n-1, 10), maxPause)
 	return d/2 + rand.N(d/2+1)
 }
 
