@@ -110,6 +110,7 @@ boot 60 "${microvm[@]}" -smp 4 -initrd "$tmp/config.cpio" -kernel "$image" -appe
 expect 'check: config={"check":1}'
 expect 'check: clock=tsc'
 expect 'check: cpus=0-3'
+expect 'check: overcommit=1'
 pass "microvm, bzImage, 4 processors, an archive more: $(up)"
 boot 60 -M microvm,acpi=off,pit=off,pic=off,rtc=on -m 48 -kernel "$tmp/vmlinux" -append "$lean check=reset"
 expect "check: up"

@@ -94,6 +94,7 @@ int main(void)
 	if (!strncmp(what, "show", 4)) {
 		show("config", "/capstan/config.json");
 		show("clock", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
+		show("overcommit", "/proc/sys/vm/overcommit_memory");
 		show("cpus", "/sys/devices/system/cpu/online");
 		names("disks", "/sys/class/block", "");
 		names("nets", "/sys/class/net", "eth");
