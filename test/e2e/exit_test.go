@@ -76,6 +76,10 @@ func TestOutput(t *testing.T) {
 	if got, want := c.must(t, "logs", "--tail", "3", "prints"), "line 1998\nline 1999\nline 2000\n"; got != want {
 		t.Errorf("logs --tail 3 printed %q, want %q", got, want)
 	}
+	// The kernel has nothing to say but how the machine ended.
+	if got, want := c.must(t, "logs", "--kernel", "prints"), "reboot: Restarting system\r\n"; got != want {
+		t.Errorf("logs --kernel printed %q, want %q", got, want)
+	}
 	c.must(t, "rm", "prints")
 	c.checkNothingLeft(t)
 }
