@@ -78,3 +78,23 @@ func FuzzDecodeConfig(f *testing.F) {
 		}
 	})
 }
+
+// Whatever lies in the config's partition is read to its end, and what is
+// accepted can be started.
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte("{\"version\":1,\"args\":[\"a\"],\"root\":{\"lower\":[\"x\"]},\"stop_signal\":\"SIGRTMIN+3\"}\x00\x00"))
+	f.Add([]byte(`{"Version":1,"args":["\u20ac"],"root":{"lower":["serial:r"]},"sysctls":{"a.b":"c"},"rows":-1}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		cfg, err := parseConfig(doc)
+		if err != nil {
+			return
+		}
+		if cfg.Version != api.Version || len(cfg.Args) == 0 || cfg.Args[0] == "" || len(cfg.Root.Lower) == 0 {
+			t.Errorf("%q was accepted as %+v", doc, cfg)
+		}
+		environment(cfg.Env, "", cfg.Hostname, cfg.TTY)
+		hostsFile(cfg.Hostname, "127.0.0.1", cfg.Network.Hosts)
+		resolvFile(cfg.Network.Nameservers, cfg.Network.Search)
+		_, _ = staticAddress(cfg.Network.Address, cfg.Network.Gateway)
+	})
+}
