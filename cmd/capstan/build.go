@@ -22,7 +22,8 @@ import (
 )
 
 func newBuild(a *app) *cobra.Command {
-	var from, file, pull string
+	var from, file string
+	var pull pullFlags
 	cmd := &cobra.Command{
 		Use:   "build [flags] [NAME] [DIR]",
 		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
@@ -36,7 +37,7 @@ func newBuild(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&from, "from", "", "build from this program, directory or tar instead of a Capstanfile")
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the Capstanfile (default: DIR/Capstanfile)")
 	takesFiles(cmd, "from", "file")
-	pullFlag(cmd, &pull, "the Capstanfile's base")
+	pull.add(cmd, "the Capstanfile's base")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, dir := "", "."
 		if len(args) > 0 {
@@ -153,7 +154,7 @@ func (a *app) buildProgram(cmd *cobra.Command, path string) (string, error) {
 }
 
 // buildFile makes an image from a Capstanfile.
-func (a *app) buildFile(cmd *cobra.Command, given, dir, path, pull string) (repo.Entry, error) {
+func (a *app) buildFile(cmd *cobra.Command, given, dir, path string, pull pullFlags) (repo.Entry, error) {
 	ctx := cmd.Context()
 	if path == "" {
 		path = filepath.Join(dir, capstanfile.Name)
@@ -207,15 +208,15 @@ type base struct {
 	digest, arch string
 }
 
-// openBase finds the base, pulls it where policy says so, and opens its files.
+// openBase finds the base, pulls it where the flags say so, and opens its files.
 // release gives back what that took.
-func (a *app) openBase(cmd *cobra.Command, store *repo.Store, file *capstanfile.File, policy string) (b base, release func(), err error) {
+func (a *app) openBase(cmd *cobra.Command, store *repo.Store, file *capstanfile.File, pull pullFlags) (b base, release func(), err error) {
 	ctx := cmd.Context()
 	release = func() {}
 	if file.Base == "" {
 		return b, release, nil
 	}
-	ref, err := a.obtain(cmd, store, file.Base, policy)
+	ref, err := a.obtain(cmd, store, file.Base, pull)
 	if err != nil {
 		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
 	}

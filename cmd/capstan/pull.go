@@ -11,7 +11,7 @@ import (
 )
 
 func newPull(a *app) *cobra.Command {
-	var platform string
+	var platform, key string
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "pull [flags] NAME",
@@ -28,6 +28,7 @@ func newPull(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&platform, "platform", "", "pull for `OS/ARCH[/VARIANT]` (default: what guests here run)")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but the digest")
 	cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64"}, cobra.ShellCompDirectiveNoFileComp))
+	verifyFlag(cmd, &key, "the image")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := repo.ParseName(args[0])
 		if err != nil {
@@ -37,8 +38,12 @@ func newPull(a *app) *cobra.Command {
 		if err != nil {
 			return usage(cmd, err)
 		}
+		verify, err := a.verifier(key)
+		if err != nil {
+			return err
+		}
 		progress := newProgress(cmd, quiet)
-		entry, err := a.pull(cmd, name, image.PullOptions{Platform: want, Progress: progress})
+		entry, err := a.pull(cmd, name, image.PullOptions{Platform: want, Progress: progress, Verify: verify})
 		progress.close()
 		if err != nil {
 			return err

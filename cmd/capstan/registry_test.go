@@ -1,6 +1,12 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,10 +33,33 @@ func TestRegistryScript(t *testing.T) {
 			} {
 				env.Setenv(name, value)
 			}
-			return os.WriteFile(filepath.Join(env.WorkDir, "password"), []byte(registrytest.Password+"\n"), 0o600)
+			return errors.Join(
+				os.WriteFile(filepath.Join(env.WorkDir, "password"), []byte(registrytest.Password+"\n"), 0o600),
+				keyPair(filepath.Join(env.WorkDir, "ours")), keyPair(filepath.Join(env.WorkDir, "theirs")),
+			)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"expand": expand},
 	})
+}
+
+// keyPair makes path.key and path.pub.
+func keyPair(path string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(path+".pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600),
+	)
 }
 
 // expand writes a file anew with the variables in it in the place of their

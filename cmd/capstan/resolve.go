@@ -24,10 +24,20 @@ const (
 	pullNever   = "never"
 )
 
-// pullFlag adds --pull to a command.
-func pullFlag(cmd *cobra.Command, policy *string, what string) {
-	cmd.Flags().StringVar(policy, "pull", pullMissing, "when to pull "+what+": missing, always or never")
+// pullFlags say how an image is obtained.
+type pullFlags struct{ policy, verifyKey string }
+
+// add adds the flags to a command, in whose words the image is what.
+func (f *pullFlags) add(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&f.policy, "pull", pullMissing, "when to pull "+what+": missing, always or never")
 	takesOneOf(cmd, "pull", pullMissing, pullAlways, pullNever)
+	verifyFlag(cmd, &f.verifyKey, what)
+}
+
+// verifyFlag adds --verify-key to a command.
+func verifyFlag(cmd *cobra.Command, key *string, what string) {
+	cmd.Flags().StringVar(key, "verify-key", "", "take "+what+" only if it is signed with the private half of the key in `FILE`")
+	cmd.MarkFlagFilename("verify-key", "pub", "pem")
 }
 
 // sources is where images may come from beside the store.
@@ -75,15 +85,23 @@ func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string
 	return found, err
 }
 
-// obtain returns ref as the store has it, after pulling it where policy and
-// the store's content ask for that.
-func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref, policy string) (string, error) {
+// obtain returns ref as the store has it, after pulling it where the flags and
+// the store's content ask for that. Where it must be signed, it is.
+func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFlags) (string, error) {
+	policy := f.policy
 	if policy != pullMissing && policy != pullAlways && policy != pullNever {
 		return "", usage(cmd, fmt.Errorf("--pull %s: expected missing, always or never", policy))
+	}
+	verify, err := a.verifier(f.verifyKey)
+	if err != nil {
+		return "", err
 	}
 	n, nameErr := repo.ParseName(ref) // a digest is in the store or nowhere
 	if policy != pullAlways || nameErr != nil {
 		found, err := a.find(cmd.Context(), store, ref)
+		if found != "" && err == nil && verify != nil {
+			err = a.verifyStored(cmd.Context(), store, found, verify)
+		}
 		if err != nil || found != "" {
 			return found, err
 		}
@@ -92,7 +110,7 @@ func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref, policy string) 
 		return ref, nil // of which the store says that it is not there
 	}
 	progress := newProgress(cmd, false)
-	entry, err := a.pull(cmd, n, image.PullOptions{Progress: progress})
+	entry, err := a.pull(cmd, n, image.PullOptions{Progress: progress, Verify: verify})
 	progress.close()
 	if err != nil {
 		return "", err

@@ -23,7 +23,8 @@ import (
 type runFlags struct {
 	detach, remove, stdin, tty, verbose, readOnly     bool
 	name, memory, entrypoint, user, workdir, hostname string
-	on, accel, restart, pull                          string
+	on, accel, restart                                string
+	pull                                              pullFlags
 	execute, firmware, bus                            string
 	cpus, stopTimeout                                 int
 	ports, env, envFiles, shares, labels              []string
@@ -88,13 +89,16 @@ func newRun(a *app) *cobra.Command {
 	takesOneOf(cmd, "restart", "no", "on-failure", "always")
 	takesOneOf(cmd, "firmware", opaque.Firmwares()...)
 	takesOneOf(cmd, "bus", opaque.Buses()...)
-	pullFlag(cmd, &f.pull, "the image")
+	f.pull.add(cmd, "the image")
 	return cmd
 }
 
 func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) error {
 	ctx := cmd.Context()
 	if isPath(ref) {
+		if f.pull.verifyKey != "" {
+			return usage(cmd, fmt.Errorf("--verify-key: %s is a program of this host, and no image that could be signed", ref))
+		}
 		built, err := a.buildProgram(cmd, ref)
 		if err != nil {
 			return err
