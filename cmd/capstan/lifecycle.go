@@ -126,6 +126,9 @@ func (a *app) background(cmd *cobra.Command, i *instance.Instance) error {
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
 	if now.Exit.Unstarted() || now.Status == instance.Dead {
+		if i.Config.Remove {
+			started.Wait()
+		}
 		return &notStarted{i.Config.Name, now.Reason, now.Exit.Status}
 	}
 	return nil

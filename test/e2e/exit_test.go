@@ -47,6 +47,12 @@ func TestExitStatuses(t *testing.T) {
 			if told := r.status == tt.status && strings.Contains(r.stderr, tt.says); !started && !told {
 				t.Errorf("run -d: status %d, and said %q", r.status, r.stderr)
 			}
+			if tt.status == 127 { // of one that is not kept, nothing is left by then
+				gone := c.run(t, "run", "-d", "--rm", "--entrypoint", "/no/such", probe)
+				if left := c.list(t, "-a"); gone.status != 127 || len(left) != 1 {
+					t.Errorf("run -d --rm: status %d, and %+v", gone.status, left)
+				}
+			}
 			r = c.run(t, "wait", "ends")
 			if r.status != tt.status || strings.TrimSpace(r.stdout) != itoa(tt.status) {
 				t.Errorf("wait: status %d, printed %q, want %d\n%s", r.status, r.stdout, tt.status, r.stderr)
