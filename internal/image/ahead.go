@@ -5,10 +5,11 @@ import (
 	"io"
 )
 
-// What is read ahead: small enough to stay in a processor's cache.
+// What is read ahead, in bytes and buffers: 16 MiB. Two layers are read at a
+// time.
 const (
 	aheadSize  = 128 << 10
-	aheadCount = 8
+	aheadCount = 128
 )
 
 // ahead reads from a reader in a goroutine of its own, so that making the
@@ -16,31 +17,33 @@ const (
 type ahead struct {
 	full, free chan []byte
 	quit       chan struct{}
+	made       int    // buffers
 	used       []byte // what next gave last
 	err        error  // of the reader; set before full is closed
+	closing    error  // of closing it; as well
 }
 
-// readAhead starts reading r. The caller must call close.
-func readAhead(r io.Reader) *ahead {
+// readAhead starts reading what open opens. The caller must call close.
+func readAhead(open func() (io.ReadCloser, error)) *ahead {
 	a := &ahead{
 		full: make(chan []byte, aheadCount),
 		free: make(chan []byte, aheadCount),
 		quit: make(chan struct{}),
 	}
-	for range aheadCount {
-		a.free <- make([]byte, aheadSize)
-	}
-	go a.fill(r)
+	go a.fill(open)
 	return a
 }
 
-func (a *ahead) fill(r io.Reader) {
+func (a *ahead) fill(open func() (io.ReadCloser, error)) {
 	defer close(a.full)
+	var r io.ReadCloser
+	if r, a.err = open(); a.err != nil {
+		return
+	}
+	defer func() { a.closing = r.Close() }()
 	for a.err == nil {
-		var buf []byte
-		select {
-		case buf = <-a.free:
-		case <-a.quit:
+		buf := a.buffer()
+		if buf == nil {
 			return
 		}
 		n := 0
@@ -50,6 +53,28 @@ func (a *ahead) fill(r io.Reader) {
 			n += more
 		}
 		a.full <- buf[:n] // has room for all there are
+	}
+}
+
+// buffer gives memory to fill, or nil when close was called. There is as much
+// of it as it takes not to wait.
+func (a *ahead) buffer() []byte {
+	select {
+	case <-a.quit:
+		return nil
+	case buf := <-a.free:
+		return buf
+	default:
+	}
+	if a.made < aheadCount {
+		a.made++
+		return make([]byte, aheadSize)
+	}
+	select {
+	case <-a.quit:
+		return nil
+	case buf := <-a.free:
+		return buf
 	}
 }
 
@@ -74,9 +99,10 @@ func (a *ahead) next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// close ends reading and waits for the reader to return.
-func (a *ahead) close() {
+// close ends reading, waits for the reader to return, and closes it.
+func (a *ahead) close() error {
 	close(a.quit)
 	for range a.full {
 	}
+	return a.closing
 }

@@ -79,8 +79,20 @@ func flatten(ctx context.Context, img layered, f *os.File, opts erofs.Options) e
 		return fmt.Errorf("the image has %d layers, and its config lists %d", len(layers), len(diffIDs))
 	}
 	w := erofs.Create(f, opts)
+	open := func(i int) *layerReader {
+		if i == len(layers) {
+			return nil
+		}
+		return openLayer(ctx, layers[i])
+	}
+	next := open(0)
 	for i, layer := range layers {
-		if err := flattenLayer(ctx, w, layer, diffIDs[i]); err != nil {
+		r := next
+		next = open(i + 1) // so that it is decompressed while this one is written
+		if err := flattenLayer(ctx, w, r, diffIDs[i]); err != nil {
+			if next != nil {
+				_ = next.Close()
+			}
 			digest, _ := layer.Digest()
 			return fmt.Errorf("flattening layer %s: %w", digest, err)
 		}
@@ -92,13 +104,15 @@ func flatten(ctx context.Context, img layered, f *os.File, opts erofs.Options) e
 	return f.Truncate(size)
 }
 
-func flattenLayer(ctx context.Context, w *erofs.Writer, layer v1.Layer, diffID v1.Hash) (err error) {
-	r, err := openLayer(ctx, layer)
-	if err != nil {
-		return err
-	}
-	// Closing verifies the digest.
-	defer func() { err = errors.Join(err, r.Close()) }()
+// flattenLayer adds a layer, and closes r.
+func flattenLayer(ctx context.Context, w *erofs.Writer, r *layerReader, diffID v1.Hash) (err error) {
+	defer func() {
+		// Closing verifies the digest. A blob that is not what that says is
+		// the cause of all else.
+		if cerr := r.Close(); cerr != nil && (err == nil || ctx.Err() == nil) {
+			err = cerr
+		}
+	}()
 	w.BeginLayer()
 	entries := tar.NewReader(r)
 	for {

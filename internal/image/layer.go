@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -38,26 +37,44 @@ func (e *DiffIDError) Hint() string {
 // what comes next meanwhile.
 type layerReader struct {
 	ctx   context.Context
-	blob  io.Closer
-	plain io.Closer
 	ahead *ahead
 	rest  []byte // of what was fetched last
 	sum   hash.Hash
 	size  int64
 }
 
-// openLayer opens a layer. Its own Uncompressed is not used: that is slower,
-// and does not bound the memory that decompressing takes.
-func openLayer(ctx context.Context, layer v1.Layer) (*layerReader, error) {
+// openLayer begins to read a layer. What fails in that, reading says.
+func openLayer(ctx context.Context, layer v1.Layer) *layerReader {
+	open := func() (io.ReadCloser, error) { return uncompressed(layer) }
+	return &layerReader{ctx: ctx, ahead: readAhead(open), sum: sha256.New()}
+}
+
+// uncompressed is for the layer's own Uncompressed, which is slower, and does
+// not bound the memory that decompressing takes.
+func uncompressed(layer v1.Layer) (io.ReadCloser, error) {
 	blob, err := layer.Compressed()
 	if err != nil {
 		return nil, err
 	}
 	plain, err := decompress.NewReader(blob)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("decompressing: %w", err), blob.Close())
+		if cerr := blob.Close(); cerr != nil {
+			return nil, cerr // the cause
+		}
+		return nil, fmt.Errorf("decompressing: %w", err)
 	}
-	return &layerReader{ctx: ctx, blob: blob, plain: plain, ahead: readAhead(plain), sum: sha256.New()}, nil
+	return &plainBlob{plain, blob}, nil
+}
+
+// plainBlob is a blob that is decompressed.
+type plainBlob struct {
+	io.ReadCloser
+	blob io.Closer
+}
+
+func (p *plainBlob) Close() error {
+	_ = p.ReadCloser.Close() // repeats the error that reading gave
+	return p.blob.Close()
 }
 
 func (r *layerReader) Read(p []byte) (int, error) {
@@ -94,11 +111,7 @@ func (r *layerReader) verify(want v1.Hash) error {
 
 // Close ends reading. Its error tells of a blob that is not what its digest
 // says, where the store can tell.
-func (r *layerReader) Close() error {
-	r.ahead.close()
-	_ = r.plain.Close() // repeats the error that reading gave
-	return r.blob.Close()
-}
+func (r *layerReader) Close() error { return r.ahead.close() }
 
 // contextReader ends reading when the context ends.
 type contextReader struct {
