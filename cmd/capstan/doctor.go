@@ -35,7 +35,7 @@ func newDoctor(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		rows := []finding{a.checkQEMU(ctx), checkAccel(), a.checkGuest(), a.checkSpace()}
 		rows = append(rows, a.checkStore(ctx, deep)...)
-		rows = append(rows, a.checkInstances())
+		rows = append(rows, a.checkInstances(), a.checkNames())
 		if err := printFindings(cmd, *format, rows); err != nil {
 			return err
 		}
@@ -157,4 +157,14 @@ func (a *app) checkInstances() finding {
 		}
 	}
 	return finding{Check: "instances", OK: true, Detail: fmt.Sprintf("instances: %d, running: %d", len(list), running)}
+}
+
+// checkNames looks at what short names stand for; config.yaml was read already.
+func (a *app) checkNames() finding {
+	sources, err := a.sources()
+	if err != nil {
+		return wrong("names", err)
+	}
+	return finding{Check: "names", OK: true, Detail: fmt.Sprintf("aliases: %d, registry of short names: %s",
+		len(sources.Aliases.List()), firstOf(sources.Registries.Default(), "none"))}
 }

@@ -31,8 +31,9 @@ func flagError(cmd *cobra.Command, err error) error {
 // kinds are the types of pflag's values, in words, but for those of which any
 // text is one.
 var kinds = map[string]string{
-	"int":  "a whole number",
-	"bool": "true or false",
+	"int":    "a whole number",
+	"bool":   "true or false",
+	"policy": "missing, always or never",
 }
 
 // shortest is a flag as most people type it.

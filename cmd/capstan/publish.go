@@ -28,8 +28,8 @@ func trailingPorts(args, exposed []string) (ports, rest []string) {
 	}
 }
 
-// takePorts does that and says so. Of the application's arguments it also leaves
-// out a -- that stands before them.
+// takePorts does that and says so. A -- that keeps such a flag for the
+// application has done its work, and is left out of the arguments.
 func takePorts(cmd *cobra.Command, said image.Config, args []string) (ports, rest []string) {
 	ports, rest = trailingPorts(args, said.Exposed)
 	for _, p := range ports {
@@ -40,7 +40,9 @@ func takePorts(cmd *cobra.Command, said image.Config, args []string) (ports, res
 		note(cmd, "-p %s after the image's name goes to the application: the image does not expose that port", mapping)
 	}
 	if len(rest) > 0 && rest[0] == "--" {
-		rest = rest[1:]
+		if kept, _ := trailingPorts(rest[1:], said.Exposed); len(kept) > 0 {
+			rest = rest[1:]
+		}
 	}
 	return ports, rest
 }

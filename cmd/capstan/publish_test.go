@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/image"
 )
 
 func TestTrailingPorts(t *testing.T) {
@@ -26,6 +31,31 @@ func TestTrailingPorts(t *testing.T) {
 		ports, rest := trailingPorts(strings.Fields(c.args), exposed)
 		if strings.Join(ports, " ") != c.ports || strings.Join(rest, " ") != c.rest {
 			t.Errorf("%q: took %q and left %q; want %q and %q", c.args, ports, rest, c.ports, c.rest)
+		}
+	}
+}
+
+// A -- is left out only where it keeps a flag from being taken: elsewhere it is
+// the application's, as with docker run.
+func TestTakePorts(t *testing.T) {
+	for _, c := range []struct{ args, ports, rest, said string }{
+		{"-p 1:80 x", "1:80", "x", "-p 1:80 after the image's name is taken"},
+		{"-- -p 1:80", "", "-p 1:80", ""},
+		{"-p 1:80 -- -p 2:80", "1:80", "-p 2:80", "is taken"},
+		{"-- x", "", "-- x", ""},
+		{"-- -p 1:81", "", "-- -p 1:81", ""},
+		{"-p 1:81", "", "-p 1:81", "-p 1:81 after the image's name goes to the application"},
+		{"-p 7000", "", "-p 7000", ""},
+	} {
+		var said bytes.Buffer
+		cmd := &cobra.Command{}
+		cmd.SetErr(&said)
+		ports, rest := takePorts(cmd, image.Config{Exposed: []string{"80/tcp"}}, strings.Fields(c.args))
+		if strings.Join(ports, " ") != c.ports || strings.Join(rest, " ") != c.rest {
+			t.Errorf("%q: took %q and left %q; want %q and %q", c.args, ports, rest, c.ports, c.rest)
+		}
+		if (c.said == "") != (said.Len() == 0) || !strings.Contains(said.String(), c.said) {
+			t.Errorf("%q: said %q; want %q", c.args, &said, c.said)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -25,11 +24,30 @@ const (
 )
 
 // pullFlags say how an image is obtained.
-type pullFlags struct{ policy, verifyKey string }
+type pullFlags struct {
+	policy    pullPolicy
+	verifyKey string
+}
+
+// pullPolicy is --pull's value.
+type pullPolicy string
+
+func (p *pullPolicy) String() string { return string(*p) }
+func (p *pullPolicy) Type() string   { return "policy" }
+
+// Set takes one of the three words.
+func (p *pullPolicy) Set(s string) error {
+	if s != pullMissing && s != pullAlways && s != pullNever {
+		return errors.New("no such policy")
+	}
+	*p = pullPolicy(s)
+	return nil
+}
 
 // add adds the flags to a command, in whose words the image is what.
 func (f *pullFlags) add(cmd *cobra.Command, what string) {
-	cmd.Flags().StringVar(&f.policy, "pull", pullMissing, "when to pull "+what+": missing, always or never")
+	f.policy = pullMissing
+	cmd.Flags().Var(&f.policy, "pull", "when to pull "+what+": missing, always or never")
 	takesOneOf(cmd, "pull", pullMissing, pullAlways, pullNever)
 	verifyFlag(cmd, &f.verifyKey, what)
 }
@@ -49,12 +67,12 @@ func (a *app) sources() (repo.Sources, error) {
 // find returns ref as the store has it: ref itself, else the first full name
 // that it may stand for. Where the store has none of them, found is "".
 func (a *app) find(ctx context.Context, store *repo.Store, ref string) (found string, err error) {
-	n, nameErr := repo.ParseName(ref)
 	found, err = store.Find(ctx, ref)
-	if nameErr != nil && errors.As(err, new(*repo.NameError)) {
+	n, named := nameOrDigest(ref)
+	if !named && errors.As(err, new(*repo.NameError)) {
 		return "", nil
 	}
-	if err != nil || found != "" || nameErr != nil {
+	if err != nil || found != "" || !named {
 		return found, err
 	}
 	sources, err := a.sources()
@@ -75,6 +93,13 @@ func (a *app) find(ctx context.Context, store *repo.Store, ref string) (found st
 	return store.Find(ctx, refs...)
 }
 
+// nameOrDigest tells a name from a digest, which is in the store or nowhere,
+// and from what is neither.
+func nameOrDigest(ref string) (n repo.Name, named bool) {
+	n, err := repo.ParseName(ref)
+	return n, err == nil && !strings.HasPrefix(ref, "sha256:")
+}
+
 // stored is find for commands that need the image: where the store has it
 // under no name, it returns ref, of which the store will say so.
 func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string, error) {
@@ -88,16 +113,12 @@ func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string
 // obtain returns ref as the store has it, after pulling it where the flags and
 // the store's content ask for that. Where it must be signed, it is.
 func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFlags) (string, error) {
-	policy := f.policy
-	if policy != pullMissing && policy != pullAlways && policy != pullNever {
-		return "", usage(cmd, fmt.Errorf("--pull %s: expected missing, always or never", policy))
-	}
 	verify, err := a.verifier(f.verifyKey)
 	if err != nil {
 		return "", err
 	}
-	n, nameErr := repo.ParseName(ref) // a digest is in the store or nowhere
-	if policy != pullAlways || nameErr != nil {
+	n, named := nameOrDigest(ref)
+	if f.policy != pullAlways || !named {
 		found, err := a.find(cmd.Context(), store, ref)
 		if found != "" && err == nil && verify != nil {
 			err = a.verifyStored(cmd.Context(), store, found, verify)
@@ -106,7 +127,7 @@ func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFl
 			return found, err
 		}
 	}
-	if policy == pullNever || nameErr != nil {
+	if f.policy == pullNever || !named {
 		return ref, nil // of which the store says that it is not there
 	}
 	progress := newProgress(cmd, false)

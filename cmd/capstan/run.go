@@ -43,9 +43,9 @@ func newRun(a *app) *cobra.Command {
 			"A path that begins with . or / is a program: it is packed with the libraries\n" +
 			"that it needs, and run. An image that the local store does not have is pulled:\n" +
 			"the alias table and the registries in the configuration say from where.\n\n" +
-			"What follows the image's name is for the application, as with docker run; a --\n" +
-			"right after the name is left out. One thing that old Capstan's users write there\n" +
-			"is understood: -p HOST:GUEST to a port that the image exposes.",
+			"What follows the image's name is for the application, as with docker run. One thing\n" +
+			"that old Capstan's users write there is understood: -p HOST:GUEST, right after the\n" +
+			"name, to a port that the image exposes. A -- before it keeps it for the application.",
 		Example: "  capstan run --rm redis\n" +
 			"  capstan run -d --name cache -p 6379:6379 -m 64M redis\n" +
 			"  capstan run --rm ./server -- --listen :8080\n" +
