@@ -39,6 +39,8 @@ func newImages(a *app) *cobra.Command {
 		Use:     "images",
 		Aliases: []string{"i"},
 		Short:   "List the images in the local store",
+		Long: "List the images in the local store. Those of old Capstan's repository in the\n" +
+			"capstan root are listed too, as (old), until capstan run or import takes them in.",
 		Example: "  capstan images\n  capstan images --format '{{.Name}} {{.Digest}}'",
 		Args:    none,
 	}
@@ -53,6 +55,11 @@ func newImages(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		old, err := a.oldImages(rows)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, old...)
 		if quiet {
 			*format = "{{.Name}}"
 		}
@@ -63,10 +70,17 @@ func newImages(a *app) *cobra.Command {
 				if e.Name.IsZero() {
 					name = "<none>"
 				}
+				if e.Path != "" {
+					return []string{name, "(old)", firstOf(e.Disk, "-"), ago(e.Created), size(e.Size)}
+				}
 				if e.Problem != "" {
 					return []string{name, e.Digest.Hex[:12], "-", "-", "damaged: see capstan doctor"}
 				}
-				return []string{name, e.Digest.Hex[:12], e.Architecture, ago(e.Created), size(e.Size)}
+				arch := e.Architecture
+				if e.Disk != "" {
+					arch += " " + e.Disk
+				}
+				return []string{name, e.Digest.Hex[:12], arch, ago(e.Created), size(e.Size)}
 			},
 		}.print(cmd, *format, rows)
 	}

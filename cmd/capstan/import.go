@@ -12,6 +12,7 @@ import (
 
 	"capstan/internal/image/opaque"
 	"capstan/internal/repo"
+	"capstan/internal/repo/legacy"
 )
 
 // importFlags are import's flags as they were given.
@@ -19,17 +20,25 @@ type importFlags struct{ version, created, description, build, firmware, bus str
 
 func newImport(a *app) *cobra.Command {
 	var f importFlags
+	var all bool
 	cmd := &cobra.Command{
-		Use:   "import [flags] NAME FILE",
+		Use:   "import [flags] NAME FILE | --all [DIR]",
 		Short: "Make an image of a disk that boots, to run as it is",
 		Long: "Make an image of a disk that boots: qcow2, raw, VMDK, VDI or VHD, also packed by\n" +
 			"gzip or zstd. What it is shows in the file; its ending says nothing. Nothing is\n" +
 			"changed or looked into: capstan run boots the disk's own system. A disk that\n" +
-			"depends on another file is refused.",
+			"depends on another file is refused.\n\n" +
+			"With --all, all images of old Capstan's repository in DIR (default: the capstan\n" +
+			"root) are imported, but for those that the store has.",
 		Example: "  capstan import myteam/legacy ./legacy.qcow2\n" +
 			"  capstan import -v 1.2 -d 'the old shop' shop disk.vmdk\n" +
 			"  capstan import --firmware uefi --bus sata desktop desktop.vdi",
-		Args:              exactly(2, "a name and the file of a disk"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return atMost(1, "one folder")(cmd, args)
+			}
+			return exactly(2, "a name and the file of a disk")(cmd, args)
+		},
 		ValidArgsFunction: a.completeImport,
 	}
 	fl := cmd.Flags()
@@ -39,9 +48,16 @@ func newImport(a *app) *cobra.Command {
 	fl.StringVarP(&f.build, "build", "b", "", "command that made it")
 	fl.StringVar(&f.firmware, "firmware", "", "what boots it: bios or uefi (default: bios if it has code for one)")
 	fl.StringVar(&f.bus, "bus", "", "how it is attached: virtio (default), ide or sata")
+	fl.BoolVar(&all, "all", false, "import what old Capstan had on this machine")
 	takesOneOf(cmd, "firmware", opaque.Firmwares()...)
 	takesOneOf(cmd, "bus", opaque.Buses()...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if all {
+			if f != (importFlags{}) {
+				return usage(cmd, errors.New("--all takes what old Capstan noted of each image: the other flags are for one disk"))
+			}
+			return a.importAll(cmd, strings.Join(args, ""))
+		}
 		o, err := f.options()
 		if err != nil {
 			return usage(cmd, err)
@@ -73,10 +89,10 @@ func (f *importFlags) options() (opaque.Options, error) {
 		return o, nil
 	}
 	var err error
-	if o.Created, err = parseCreated(f.created); err != nil {
-		err = fmt.Errorf("-c: %w", err)
+	if o.Created, err = legacy.ParseTime(f.created); err != nil {
+		return o, &hinted{fmt.Errorf("-c %q: %w", f.created, err), "leave it out: it is the file's time then"}
 	}
-	return o, err
+	return o, nil
 }
 
 // importFile makes an image of a disk in a file.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -155,14 +154,4 @@ func editLine(f *runFlags, config opaque.Config) (func(head []byte) error, error
 		return nil, &hinted{err, "a shorter one"}
 	}
 	return change, nil
-}
-
-// parseCreated reads the times that old Capstan and its images' makers wrote.
-func parseCreated(s string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04", "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, time.UTC); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, &hinted{fmt.Errorf("%q is no time", s), "a time such as 2026-01-31T12:00:00Z or '2026-01-31 12:00'"}
 }

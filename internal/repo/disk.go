@@ -40,6 +40,17 @@ func diskFormat(m *v1.Manifest) string {
 	return format
 }
 
+// NoLayersError says that a disk image has no layers of files, which what was
+// asked for would need.
+type NoLayersError struct{ Name, hint string }
+
+func (e *NoLayersError) Error() string {
+	return e.Name + " is a disk image, which no container engine can run"
+}
+
+// Hint is the way out.
+func (e *NoLayersError) Hint() string { return e.hint }
+
 // Link puts a blob of the image with the given digest at dst, as Root does
 // with a root: verified once, a hard link where the file system has them, and
 // read only. The image's root is this blob.

@@ -18,7 +18,7 @@ import (
 // Entry describes an image in the store.
 type Entry struct {
 	Name         Name            `json:"name"` // zero for an image without a name
-	Digest       v1.Hash         `json:"digest"`
+	Digest       v1.Hash         `json:"digest,omitzero"`
 	MediaType    types.MediaType `json:"mediaType"`
 	Origin       *Origin         `json:"origin,omitempty"` // nil for an image that was not pulled
 	Size         int64           `json:"size"`             // bytes of all blobs, as stored
@@ -26,6 +26,7 @@ type Entry struct {
 	OS           string          `json:"os,omitempty"`
 	Architecture string          `json:"architecture,omitempty"`
 	Disk         string          `json:"disk,omitempty"`    // format of a disk image: "qcow2"
+	Path         string          `json:"path,omitempty"`    // of a disk in old Capstan's repository, not yet in the store
 	Problem      string          `json:"problem,omitempty"` // why the rest could not be read
 }
 

@@ -144,6 +144,9 @@ func (a *archiveWriter) layers(img v1.Image, name func(v1.Descriptor) string) (n
 
 // addDocker adds an image; another name of one that is there is all it adds.
 func (a *archiveWriter) addDocker(entry Entry, img v1.Image) error {
+	if entry.Disk != "" {
+		return &NoLayersError{entry.Name.String(), "capstan save --format oci"}
+	}
 	config, err := img.RawConfigFile()
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func (e *Error) Hint() string { return e.hint }
 
 func refuse(f Format, hint, format string, args ...any) error {
 	if hint == "" {
-		hint = "another copy of the disk: this one is damaged"
+		hint = again
 	}
 	return &Error{Format: f, Reason: fmt.Sprintf(format, args...), hint: hint}
 }
@@ -65,6 +65,9 @@ func refuse(f Format, hint, format string, args ...any) error {
 // convert is the way out where a disk is not whole, or of a kind that is not
 // read here.
 const convert = "qemu-img convert -O qcow2 DISK NEW.qcow2, where you trust the disk and have all its files"
+
+// again is the way out where a file ends too early or is damaged.
+const again = "copy or download it again"
 
 // Recognise tells the format of a disk by the first bytes of its file. What
 // has no mark of another format is raw.
@@ -167,7 +170,7 @@ func (d *Disk) Check() error {
 			return d.broken(err)
 		}
 		if e.length > 0 && (e.at < 0 || e.length > d.file || e.at > d.file-e.length) {
-			return refuse(d.Format, "copy or download it again", "it is truncated: block %d lies beyond its end", n)
+			return refuse(d.Format, again, "it is truncated: block %d lies beyond its end", n)
 		}
 		// Every table lies in the file once: so it has no more entries, of
 		// four bytes at least, than that.
@@ -228,7 +231,7 @@ func (d *Disk) broken(err error) error {
 		return err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return refuse(d.Format, "copy or download it again", "it is truncated")
+		return refuse(d.Format, again, "it is truncated")
 	}
 	return refuse(d.Format, "", "it cannot be read: %v", err)
 }

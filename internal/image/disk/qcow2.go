@@ -20,7 +20,11 @@ type clusters struct {
 func openQCOW2(r io.ReaderAt, size int64) (layout, int64, error) {
 	h, err := qcow2.ReadHeader(r, size)
 	if err != nil {
-		return nil, 0, refuse(QCOW2, convert, "%v", err)
+		hint := convert
+		if errors.Is(err, qcow2.ErrTruncated) {
+			hint = again
+		}
+		return nil, 0, refuse(QCOW2, hint, "%v", err)
 	}
 	return &clusters{h, newTables(r), size}, h.Size, nil
 }

@@ -46,7 +46,7 @@ func openVDI(r io.ReaderAt, size int64) (layout, int64, error) {
 	case disk > MaxSize || v.blocks > MaxSize/vdiBlock || int64(disk) > v.blocks*vdiBlock:
 		return nil, 0, refuse(VDI, "", "its map does not fit its virtual size")
 	case v.table+v.blocks*4 > size || v.data%sector != 0 || v.table%sector != 0:
-		return nil, 0, refuse(VDI, "copy or download it again", "it is truncated: its map lies beyond its end")
+		return nil, 0, refuse(VDI, again, "it is truncated: its map lies beyond its end")
 	}
 	return v, int64(disk+sector-1) &^ (sector - 1), nil
 }

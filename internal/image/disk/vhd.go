@@ -67,7 +67,7 @@ func openVHD(r io.ReaderAt, size int64) (layout, int64, error) {
 	f, ok := parseVHDFooter(b[:sector])
 	switch {
 	case !ok:
-		return nil, 0, refuse(VHD, "copy or download it again", "its footer's checksum is wrong")
+		return nil, 0, refuse(VHD, again, "its footer's checksum is wrong")
 	case f.kind != vhdDynamic:
 		return nil, 0, refuse(VHD, convert, "it is of type %d, and may depend on other files", f.kind)
 	case f.size%sector != 0:
@@ -75,7 +75,7 @@ func openVHD(r io.ReaderAt, size int64) (layout, int64, error) {
 	case qemuSize(f) != f.size:
 		return nil, 0, refuse(VHD, "VBoxManage clonemedium --format VDI DISK NEW.vdi", "hypervisors do not agree on its size: %d or %d bytes", f.size, qemuSize(f))
 	case f.header < sector || f.header > size-int64(len(b)):
-		return nil, 0, refuse(VHD, "copy or download it again", "it is truncated: its header lies beyond its end")
+		return nil, 0, refuse(VHD, again, "it is truncated: its header lies beyond its end")
 	}
 	if _, err := r.ReadAt(b[:], f.header); err != nil {
 		return nil, 0, err
@@ -84,13 +84,13 @@ func openVHD(r io.ReaderAt, size int64) (layout, int64, error) {
 	v := &vhd{t: newTables(r), table: int64(be.Uint64(b[16:])), entries: int64(be.Uint32(b[28:])), blockSize: int64(be.Uint32(b[32:]))}
 	switch {
 	case string(b[:8]) != "cxsparse" || be.Uint32(b[36:]) != vhdSum(b[:], 36):
-		return nil, 0, refuse(VHD, "copy or download it again", "its header is damaged")
+		return nil, 0, refuse(VHD, again, "its header is damaged")
 	case v.blockSize < sector || v.blockSize > 1<<30 || v.blockSize&(v.blockSize-1) != 0:
 		return nil, 0, refuse(VHD, "", "its blocks of %d bytes are out of bounds", v.blockSize)
 	case (f.size+v.blockSize-1)/v.blockSize > v.entries:
 		return nil, 0, refuse(VHD, "", "its table does not fit its virtual size")
 	case v.table < sector || v.table%sector != 0 || v.table > size-v.entries*4:
-		return nil, 0, refuse(VHD, "copy or download it again", "it is truncated: its table lies beyond its end")
+		return nil, 0, refuse(VHD, again, "it is truncated: its table lies beyond its end")
 	}
 	return v, f.size, nil
 }

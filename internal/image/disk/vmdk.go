@@ -43,13 +43,13 @@ func openVMDK(r io.ReaderAt, size int64) (layout, int64, error) {
 	if le.Uint64(b[56:]) == vmdkAtEnd {
 		// The footer lies before the mark of the stream's end.
 		if size < 4*sector {
-			return nil, 0, refuse(VMDK, "copy or download it again", "it is truncated: it has no footer")
+			return nil, 0, refuse(VMDK, again, "it is truncated: it has no footer")
 		}
 		if _, err := r.ReadAt(b[:], size-2*sector); err != nil {
 			return nil, 0, err
 		}
 		if string(b[:4]) != vmdkMagic {
-			return nil, 0, refuse(VMDK, "copy or download it again", "it is truncated: it has no footer")
+			return nil, 0, refuse(VMDK, again, "it is truncated: it has no footer")
 		}
 	}
 	if err := checkDescriptor(r, size, descriptorAt, descriptorSize); err != nil {
@@ -74,7 +74,7 @@ func openVMDK(r io.ReaderAt, size int64) (layout, int64, error) {
 	v.grainCount = (int64(capacity)*sector + v.grain - 1) / v.grain
 	tableCount := (v.grainCount + perTable - 1) / perTable
 	if directory == 0 || directory > uint64(size/sector) || int64(directory)*sector > size-tableCount*4 {
-		return nil, 0, refuse(VMDK, "copy or download it again", "it is truncated: its grain directory lies beyond its end")
+		return nil, 0, refuse(VMDK, again, "it is truncated: its grain directory lies beyond its end")
 	}
 	v.directory = int64(directory) * sector
 	return v, int64(capacity) * sector, nil

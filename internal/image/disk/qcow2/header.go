@@ -36,6 +36,9 @@ const (
 	maxL1Bytes                     = 32 << 20
 )
 
+// ErrTruncated is wrapped where an image ends too early.
+var ErrTruncated = errors.New("it is truncated")
+
 // Header is what an image says of itself.
 type Header struct {
 	Version     uint32
@@ -59,7 +62,7 @@ func ReadHeader(r io.ReaderAt, size int64) (Header, error) {
 		return Header{}, fmt.Errorf("reading the header: %w", err)
 	}
 	if n < headerV2 || string(b[:4]) != Magic {
-		return Header{}, errors.New("it ends within its header")
+		return Header{}, fmt.Errorf("%w: it ends within its header", ErrTruncated)
 	}
 	be := binary.BigEndian
 	h := Header{
@@ -76,7 +79,7 @@ func ReadHeader(r io.ReaderAt, size int64) (Header, error) {
 	}
 	if h.Version == 3 {
 		if n < headerV3 {
-			return h, errors.New("it ends within its header")
+			return h, fmt.Errorf("%w: it ends within its header", ErrTruncated)
 		}
 		if err := h.features(be.Uint64(b[72:]), be.Uint32(b[100:]), b[104], n); err != nil {
 			return h, err
@@ -117,7 +120,7 @@ func (h *Header) check(size int64) error {
 	case h.L1Entries*8 > maxL1Bytes || (h.Size-1)/perL2 >= h.L1Entries:
 		return fmt.Errorf("its first table of %d entries does not fit its virtual size", h.L1Entries)
 	case h.L1Offset <= 0 || h.L1Offset%h.Cluster() != 0 || h.L1Offset > size-h.L1Entries*8:
-		return errors.New("it is truncated: its first table lies beyond its end")
+		return fmt.Errorf("%w: its first table lies beyond its end", ErrTruncated)
 	}
 	return nil
 }

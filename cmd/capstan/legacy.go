@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"capstan/internal/image"
+	"capstan/internal/image/disk"
+	"capstan/internal/image/opaque"
+	"capstan/internal/repo"
+	"capstan/internal/repo/legacy"
+)
+
+// Old Capstan's images: those in the folder repository of the root are listed
+// and run as if they were in the store, where their first use copies them to;
+// others come from its kind of bucket by pull -u.
+
+func (a *app) oldTree() legacy.Tree { return legacy.TreeUnder(a.settings.Root) }
+
+// oldImages are those of old Capstan's repository in the root that the store
+// does not have, as entries without a digest.
+func (a *app) oldImages(stored []repo.Entry) ([]repo.Entry, error) {
+	list, err := a.oldTree().List()
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, e := range stored {
+		have[e.Name.String()] = true
+	}
+	var entries []repo.Entry
+	for _, img := range list {
+		name, err := repo.ParseName(img.Name)
+		if err != nil || have[name.String()] {
+			continue
+		}
+		e := repo.Entry{Name: name, Size: img.Size, Created: img.Index.Created, Path: img.Path}
+		if e.Disk, err = formatOf(img.Path); err != nil {
+			e.Problem = err.Error()
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// formatOf is the format of the disk in a file.
+func formatOf(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, disk.HeadSize)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	format, err := disk.Recognise(head[:n])
+	return string(format), err
+}
+
+// adoptOld copies an image of old Capstan's repository into the store.
+func (a *app) adoptOld(cmd *cobra.Command, img legacy.Image) (repo.Entry, error) {
+	name, err := repo.ParseName(img.Name)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	entry, config, err := a.importFile(cmd.Context(), name, img.Path, oldOptions(img.Index))
+	if err == nil {
+		note(cmd, "imported %s from %s (%s)", entry.Name, img.Path, describeDisk(config))
+	}
+	return entry, err
+}
+
+func oldOptions(index legacy.Index) opaque.Options {
+	return opaque.Options{Version: index.Version, Description: index.Description, Build: index.Build, Created: index.Created}
+}
+
+// importAll copies all images of an old root or repository into the store, but
+// for those that it has.
+func (a *app) importAll(cmd *cobra.Command, dir string) error {
+	tree := a.oldTree()
+	if dir != "" {
+		tree = legacy.TreeAt(dir)
+	}
+	list, err := tree.List()
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return &hinted{fmt.Errorf("%s holds no images of old Capstan's", tree), "capstan import --all DIR, where DIR is old Capstan's root"}
+	}
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, img := range list {
+		if _, _, err := store.Image(cmd.Context(), img.Name); err == nil {
+			note(cmd, "%s is in the store already", img.Name)
+			continue
+		}
+		entry, err := a.adoptOld(cmd, img)
+		if cmd.Context().Err() != nil {
+			return cmd.Context().Err()
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), entry.Digest)
+	}
+	return errors.Join(errs...)
+}
+
+// oldRepository opens the repository at a URL.
+func (a *app) oldRepository(address string) (*legacy.Remote, error) {
+	if a.settings.Offline {
+		return nil, &hinted{fmt.Errorf("offline: the old repository %s is not asked", address), "leave --offline out"}
+	}
+	return legacy.Open(address, func(host string) bool { return a.settings.Registries.Get(host).Insecure })
+}
+
+// pullOld brings an image from an old repository into the store.
+func (a *app) pullOld(cmd *cobra.Command, address string, n repo.Name, progress image.Progress) (repo.Entry, error) {
+	from, err := a.oldRepository(address)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	found, err := from.Image(cmd.Context(), n)
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	defer found.Body.Close()
+	note(cmd, "%s is an old repository, without checksums or signatures: nobody can tell whether %s is what was put there", from, n.Repository())
+	store, err := a.store()
+	if err != nil {
+		return repo.Entry{}, err
+	}
+	in := io.Reader(found.Body)
+	if found.Size > 0 {
+		in = &counted{found.Body, found.Key, 0, found.Size, progress}
+	}
+	return importPulled(cmd.Context(), store, n, in, found)
+}
+
+func importPulled(ctx context.Context, store *repo.Store, n repo.Name, in io.Reader, found *legacy.Found) (repo.Entry, error) {
+	entry, _, err := opaque.Import(ctx, store, n, in, oldOptions(found.Index))
+	if err != nil {
+		return repo.Entry{}, fmt.Errorf("pulling %s: %w", found.Key, err)
+	}
+	return entry, nil
+}
+
+// counted tells how far a download is.
+type counted struct {
+	io.Reader
+	what        string
+	done, total int64
+	progress    image.Progress
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.done += int64(n)
+	c.progress.Update(c.what, c.done, c.total)
+	return n, err
+}
