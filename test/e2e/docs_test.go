@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"capstan/internal/image/disk/disktest"
 )
 
 // TestExamples runs what the commands' help shows as examples, each in a store
@@ -58,6 +60,11 @@ func exampleFiles(t *testing.T, c *capstan, dir string) {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, format := range map[string]string{"legacy.qcow2": "qcow2", "disk.vmdk": "vmdk", "desktop.vdi": "vdi"} {
+		if err := os.Rename(writeDisk(t, disktest.BIOS("/legacy.so", false), "-O", format), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
