@@ -20,7 +20,8 @@ import (
 // value.
 var settingKeys = []string{"accel", "cpus", "disable_kvm", "log_files", "log_size", "memory", "offline", "qemu_path", "registries"}
 
-// oldKeys are old Capstan's, which mean nothing any more and do no harm.
+// oldKeys are old Capstan's own: repo_url still counts, the others mean nothing
+// any more and do no harm.
 var oldKeys = []string{"qemu_aio_type", "release_tag", "repo_url"}
 
 const (

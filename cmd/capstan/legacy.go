@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +63,23 @@ func formatOf(path string) (string, error) {
 	}
 	format, err := disk.Recognise(head[:n])
 	return string(format), err
+}
+
+// obtainOld returns n as the store has it, after copying it there from old
+// Capstan's repository in the root; "" where neither has it under that name.
+func (a *app) obtainOld(cmd *cobra.Command, store *repo.Store, n repo.Name) (string, error) {
+	img, ok := a.oldTree().Find(n)
+	if !ok {
+		return "", nil
+	}
+	if found, err := store.Find(cmd.Context(), n.String()); err != nil || found != "" {
+		return found, err
+	}
+	entry, err := a.adoptOld(cmd, img)
+	if err != nil {
+		return "", err
+	}
+	return entry.Name.String(), nil
 }
 
 // adoptOld copies an image of old Capstan's repository into the store.
@@ -121,13 +139,63 @@ func (a *app) importAll(cmd *cobra.Command, dir string) error {
 // oldRepository opens the repository at a URL.
 func (a *app) oldRepository(address string) (*legacy.Remote, error) {
 	if a.settings.Offline {
-		return nil, &hinted{fmt.Errorf("offline: the old repository %s is not asked", address), "leave --offline out"}
+		return nil, &hinted{fmt.Errorf("offline: the old repository %s is not asked", address), "--offline=false, or a name that the local store has"}
 	}
 	return legacy.Open(address, func(host string) bool { return a.settings.Registries.Get(host).Insecure })
 }
 
+// pullSet brings an image from the old repository of the settings, if there is
+// one and it has the image; else it notes in nowhere that it has not.
+func (a *app) pullSet(cmd *cobra.Command, n repo.Name, opts image.PullOptions, nowhere *repo.NotFoundError) (repo.Entry, error) {
+	address := a.settings.RepoURL
+	if address == "" || !legacy.Has(n) {
+		return repo.Entry{}, nil
+	}
+	if opts.Verify != nil {
+		nowhere.Looked = append(nowhere.Looked, "the old repository "+address+" (which has no signatures)")
+		return repo.Entry{}, nil
+	}
+	if a.settings.Offline {
+		nowhere.Unasked = append(nowhere.Unasked, address)
+		return repo.Entry{}, nil
+	}
+	entry, err := a.pullOld(cmd, address, n, opts)
+	if errors.Is(err, repo.ErrNotFound) {
+		nowhere.Looked = append(nowhere.Looked, "the old repository "+address)
+		return repo.Entry{}, nil
+	}
+	if err != nil {
+		// The same name elsewhere may be somebody else's image: so this is the
+		// end of the search.
+		return repo.Entry{}, &hinted{err, "mend or remove the setting repo_url (" + address + "), or give the name its registry"}
+	}
+	return entry, nil
+}
+
+// searchOld lists the images of an old repository.
+func (a *app) searchOld(ctx context.Context, address, term string) ([]searchResult, error) {
+	from, err := a.oldRepository(address)
+	if err != nil {
+		return nil, err
+	}
+	names, err := from.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var rows []searchResult
+	for _, name := range names {
+		if strings.Contains(name, term) {
+			rows = append(rows, searchResult{Name: name, Where: from.String()})
+		}
+	}
+	return rows, nil
+}
+
 // pullOld brings an image from an old repository into the store.
-func (a *app) pullOld(cmd *cobra.Command, address string, n repo.Name, progress image.Progress) (repo.Entry, error) {
+func (a *app) pullOld(cmd *cobra.Command, address string, n repo.Name, opts image.PullOptions) (repo.Entry, error) {
+	if opts.Verify != nil {
+		return repo.Entry{}, usage(cmd, fmt.Errorf("--verify-key: old repositories have no signatures"))
+	}
 	from, err := a.oldRepository(address)
 	if err != nil {
 		return repo.Entry{}, err
@@ -143,8 +211,8 @@ func (a *app) pullOld(cmd *cobra.Command, address string, n repo.Name, progress 
 		return repo.Entry{}, err
 	}
 	in := io.Reader(found.Body)
-	if found.Size > 0 {
-		in = &counted{found.Body, found.Key, 0, found.Size, progress}
+	if found.Size > 0 && opts.Progress != nil {
+		in = &counted{found.Body, found.Key, 0, found.Size, opts.Progress}
 	}
 	return importPulled(cmd.Context(), store, n, in, found)
 }
@@ -168,6 +236,8 @@ type counted struct {
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.done += int64(n)
-	c.progress.Update(c.what, c.done, c.total)
+	if c.done < c.total || errors.Is(err, io.EOF) {
+		c.progress.Update(c.what, c.done, c.total)
+	}
 	return n, err
 }

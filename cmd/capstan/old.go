@@ -28,10 +28,10 @@ var oldWords = map[string]string{
 // oldFlags are its flags that are no more, by command.
 var oldFlags = map[string]map[string]string{
 	"capstan": {
-		"-u":            "name the registry in the image's name: HOST/NAMESPACE/NAME",
+		"-u":            "name the registry in the image's name: HOST/NAMESPACE/NAME; or, of an old repository, capstan pull -u URL NAMESPACE/NAME",
 		"-r":            "give the image's name a tag: NAME:TAG",
 		"--release-tag": "give the image's name a tag: NAME:TAG",
-		"--s3":          "leave it out: images come from registries",
+		"--s3":          "leave it out: images come from registries, and from old repositories by capstan pull -u URL",
 	},
 	"run": {
 		"-f":               "-p HOST:GUEST forwards a port",

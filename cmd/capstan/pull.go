@@ -11,7 +11,7 @@ import (
 )
 
 func newPull(a *app) *cobra.Command {
-	var platform, key string
+	var platform, key, old string
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "pull [flags] NAME",
@@ -21,12 +21,14 @@ func newPull(a *app) *cobra.Command {
 		Example: "  capstan pull redis\n" +
 			"  capstan pull registry.example.org/team/app:1.2\n" +
 			"  capstan pull --platform linux/arm64 debian:12\n" +
-			"  capstan pull redis@sha256:…",
+			"  capstan pull redis@sha256:…\n" +
+			"  capstan pull -u https://bucket.s3.amazonaws.com/ team/app",
 		Args:              exactly(1, "the name of an image"),
 		ValidArgsFunction: first(a.completePull),
 	}
 	cmd.Flags().StringVar(&platform, "platform", "", "pull for `OS/ARCH[/VARIANT]` (default: what guests here run)")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but the digest")
+	cmd.Flags().StringVarP(&old, "repo", "u", "", "pull from the old repository at `URL`: a bucket as old Capstan used them")
 	cmd.RegisterFlagCompletionFunc("platform", cobra.FixedCompletions([]string{"linux/amd64", "linux/arm64"}, cobra.ShellCompDirectiveNoFileComp))
 	verifyFlag(cmd, &key, "the image")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,7 +45,13 @@ func newPull(a *app) *cobra.Command {
 			return err
 		}
 		progress := newProgress(cmd, quiet)
-		entry, err := a.pull(cmd, name, image.PullOptions{Platform: want, Progress: progress, Verify: verify})
+		opts := image.PullOptions{Platform: want, Progress: progress, Verify: verify}
+		var entry repo.Entry
+		if old != "" {
+			entry, err = a.pullOld(cmd, old, name, opts)
+		} else {
+			entry, err = a.pull(cmd, name, opts)
+		}
 		progress.close()
 		if err != nil {
 			return err

@@ -118,6 +118,11 @@ func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFl
 		return "", err
 	}
 	n, named := nameOrDigest(ref)
+	if f.policy != pullAlways && named && verify == nil { // nobody signed what old Capstan had
+		if found, err := a.obtainOld(cmd, store, n); err != nil || found != "" {
+			return found, err
+		}
+	}
 	if f.policy != pullAlways || !named {
 		found, err := a.find(cmd.Context(), store, ref)
 		if found != "" && err == nil && verify != nil {
@@ -150,11 +155,14 @@ func (a *app) pull(cmd *cobra.Command, n repo.Name, opts image.PullOptions) (rep
 	if err != nil {
 		return repo.Entry{}, err
 	}
+	nowhere := &repo.NotFoundError{Ref: strings.TrimSuffix(n.String(), ":"+repo.DefaultTag), Looked: []string{store.Place()}}
+	if entry, err := a.pullSet(cmd, n, opts, nowhere); err != nil || !entry.Name.IsZero() {
+		return entry, err
+	}
 	candidates, err := sources.Candidates(n)
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	nowhere := &repo.NotFoundError{Ref: strings.TrimSuffix(n.String(), ":"+repo.DefaultTag), Looked: []string{store.Place()}}
 	if len(candidates) == 0 {
 		nowhere.Looked = append(nowhere.Looked, "any registry, as none is configured for short names")
 	}

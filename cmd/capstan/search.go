@@ -24,18 +24,21 @@ type searchResult struct {
 }
 
 func newSearch(a *app) *cobra.Command {
+	var old string
 	cmd := &cobra.Command{
 		Use:   "search [flags] [REGISTRY/][TERM]",
 		Short: "Look for images by a part of their name",
 		Long: "Look for images whose name has TERM in it: in the local store, in the alias table\n" +
 			"and in the catalogs of the configured registries, or of REGISTRY alone. Many\n" +
-			"registries have no catalog, Docker Hub among them.",
+			"registries have no catalog, Docker Hub among them. An old repository, of old\n" +
+			"Capstan's kind, is listed where the setting repo_url or -u names it.",
 		Example: "  capstan search redis\n  capstan search registry.example.org/team/\n  capstan search --format json cassandra",
 		Args:    atMost(1, "one part of a name"),
 	}
 	format := formatFlag(cmd)
+	cmd.Flags().StringVarP(&old, "repo", "u", "", "look in the old repository at `URL` alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		rows, err := a.search(cmd, strings.Join(args, ""))
+		rows, err := a.searchIn(cmd, old, strings.Join(args, ""))
 		perr := table[searchResult]{
 			header: []string{"NAME", "WHERE", "STANDS FOR"},
 			cells: func(r searchResult) []string {
@@ -45,6 +48,14 @@ func newSearch(a *app) *cobra.Command {
 		return errors.Join(perr, err)
 	}
 	return cmd
+}
+
+// searchIn looks in an old repository, else in all other places.
+func (a *app) searchIn(cmd *cobra.Command, old, term string) ([]searchResult, error) {
+	if old != "" {
+		return a.searchOld(cmd.Context(), old, strings.ToLower(term))
+	}
+	return a.search(cmd, term)
 }
 
 // search returns what it found even where a registry could not be asked.
@@ -65,6 +76,10 @@ func (a *app) search(cmd *cobra.Command, term string) ([]searchResult, error) {
 	}
 	rows = append(rows, searchAliases(sources.Aliases, term)...)
 	var errs []error
+	if a.settings.RepoURL != "" && !a.settings.Offline {
+		found, err := a.searchOld(cmd.Context(), a.settings.RepoURL, term)
+		rows, errs = append(rows, found...), append(errs, err)
+	}
 	for _, reg := range sources.Registries {
 		if reg.FullNamesOnly {
 			continue

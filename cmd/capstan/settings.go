@@ -29,6 +29,7 @@ type settings struct {
 	// log_files files.
 	Log instance.LogLimit
 
+	RepoURL    string          // repo_url: an old repository, asked first for names that it could have
 	Offline    bool            // offline: nothing is looked up outside
 	Registries repo.Registries // registries: where short names are looked for, in this order
 }
@@ -63,6 +64,7 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 		return settings{}, fmt.Errorf("reading %s: %w", config.path, err)
 	}
 	s := settings{Root: root, QEMU: v.GetString("qemu_path"), Accel: v.GetString("accel")}
+	s.RepoURL = v.GetString("repo_url")
 	wrong := func(key, problem string) (settings, error) { return settings{}, config.wrongSetting(v, key, problem) }
 	if s.Registries, err = registriesOf(v, config.path, config.data); err != nil {
 		return settings{}, err

@@ -164,10 +164,16 @@ type Found struct {
 	Body  io.ReadCloser
 }
 
+// Has reports whether n is of the form that images of a repository have:
+// namespace/name and no tag.
+func Has(n repo.Name) bool {
+	return n.Registry == "" && n.Digest == (v1.Hash{}) && n.Tag == repo.DefaultTag && n.Namespace != "" && !strings.Contains(n.Namespace, "/")
+}
+
 // Image returns an image of the repository. One that is not there gives an
 // error that is repo.ErrNotFound.
 func (r *Remote) Image(ctx context.Context, n repo.Name) (*Found, error) {
-	if n.Registry != "" || n.Digest != (v1.Hash{}) || n.Tag != repo.DefaultTag || n.Namespace == "" || strings.Contains(n.Namespace, "/") {
+	if !Has(n) {
 		return nil, &repo.NameError{Name: n.String(), Reason: "old repositories have images of the form namespace/name, without a tag"}
 	}
 	dir := n.Namespace + "/" + n.Name + "/"
