@@ -83,6 +83,9 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 		return nil, err
 	}
 	cfg.Digest = entry.Digest.String()
+	progress := newBriefProgress(cmd)
+	defer progress.close()
+	img = image.Watched(img, progress)
 	return a.instances().Create(cfg, func(dir string) error {
 		if err := linkShares(dir, links); err != nil {
 			return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"os"
 	"sync"
 
@@ -15,8 +14,9 @@ import (
 // else a line when each begins and ends, to standard error. It is what the
 // packages that do long work call Progress.
 type progress struct {
-	say  func(format string, args ...any)
-	bars *mpb.Progress // nil where there is no terminal
+	say   func(format string, args ...any)
+	bars  *mpb.Progress // nil where there is no terminal
+	brief bool          // bars vanish when they are full
 
 	mu     sync.Mutex
 	pieces map[string]*piece
@@ -37,8 +37,16 @@ func newProgress(cmd *cobra.Command, quiet bool) *progress {
 	}
 	p.say = func(format string, args ...any) { note(cmd, format, args...) }
 	if out, ok := cmd.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(out.Fd())) {
-		p.bars = mpb.New(mpb.WithOutput(io.Writer(out)), mpb.WithWidth(40))
+		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40))
 	}
+	return p
+}
+
+// newBriefProgress is newProgress for work on the way to something else: it
+// leaves nothing on a terminal, and says nothing elsewhere.
+func newBriefProgress(cmd *cobra.Command) *progress {
+	p := newProgress(cmd, false)
+	p.brief, p.say = true, func(string, ...any) {}
 	return p
 }
 
@@ -73,10 +81,16 @@ func (p *progress) begin(w *piece, name string, done, total int64) {
 		}
 		return
 	}
-	w.bar = p.bars.AddBar(total,
+	options := []mpb.BarOption{
 		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)),
-	)
+	}
+	if p.brief {
+		options = append(options, mpb.BarRemoveOnComplete())
+	}
+	w.bar = p.bars.AddBar(total, options...)
+	w.done = done == total
+	w.bar.SetCurrent(done)
 }
 
 // close ends the display. Bars that are not full stay as they are.
@@ -88,7 +102,7 @@ func (p *progress) close() {
 	}
 	for _, w := range p.pieces {
 		if w.bar != nil && !w.done {
-			w.bar.Abort(false)
+			w.bar.Abort(p.brief)
 		}
 	}
 	p.bars.Wait()

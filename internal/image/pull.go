@@ -13,12 +13,6 @@ import (
 	"capstan/internal/repo/remote"
 )
 
-// Progress is told how far pieces of work are. It is called by several
-// goroutines at once; a piece is complete when done is total.
-type Progress interface {
-	Update(piece string, done, total int64)
-}
-
 // PullOptions say what to pull.
 type PullOptions struct {
 	Platform v1.Platform // the zero value is that of this machine's guests
@@ -95,7 +89,7 @@ func (p *pull) run(ctx context.Context) (repo.Entry, error) {
 		return p.entry, err
 	}
 	err = p.store.CacheRoot(ctx, p.found.Descriptor.Digest, func(ctx context.Context, f *os.File) error {
-		if err := Flatten(ctx, img, f); err != nil {
+		if err := Flatten(ctx, Watched(img, p.progress), f); err != nil {
 			return p.blame(err)
 		}
 		return p.put(ctx, img)

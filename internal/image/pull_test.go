@@ -145,7 +145,12 @@ func (p *pieces) Update(piece string, done, total int64) {
 }
 
 func TestPull(t *testing.T) {
-	reg := registrytest.Start(t, registrytest.Options{})
+	for name, opts := range map[string]registrytest.Options{"reference": {}, "other": {Other: true}} {
+		t.Run(name, func(t *testing.T) { testPull(t, registrytest.Start(t, opts)) })
+	}
+}
+
+func testPull(t *testing.T, reg *registrytest.Registry) {
 	store, root := newStore(t)
 	c := client(remote.Options{})
 	img := randomImage(t, 300<<10, 8, "linux/amd64")
@@ -156,7 +161,7 @@ func TestPull(t *testing.T) {
 		t.Fatalf("Pull: %+v, %v", e, err)
 	}
 	complete(t, store, root, e.Digest)
-	if len(told.done) != 8 {
+	if len(told.done) != 9 || !told.done[flattening] {
 		t.Errorf("told of %v", told.done)
 	}
 	for piece, done := range told.done {
@@ -185,6 +190,7 @@ func TestPull(t *testing.T) {
 		t.Fatalf("Pull: %+v, %v", e2, err)
 	}
 	complete(t, store, root, e.Digest, e2.Digest)
+	delete(told.begun, flattening)
 	downloaded := 0
 	for _, first := range told.begun {
 		if first == 0 {
