@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
@@ -58,7 +60,8 @@ func newPush(a *app) *cobra.Command {
 
 // push sends the image ref of the store to where name says.
 func (a *app) push(cmd *cobra.Command, ref string, name repo.Name, progress remote.Progress) (string, error) {
-	ctx := cmd.Context()
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
 	store, err := a.store()
 	if err != nil {
 		return "", err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 
@@ -166,16 +168,19 @@ func (a *app) pull(cmd *cobra.Command, n repo.Name, opts image.PullOptions) (rep
 	if len(candidates) == 0 {
 		nowhere.Looked = append(nowhere.Looked, "any registry, as none is configured for short names")
 	}
+	// An interrupt ends the download, not the process: nothing is to be left.
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
 	for _, c := range candidates {
 		if a.settings.Offline {
 			nowhere.Unasked = append(nowhere.Unasked, c.String())
 			continue
 		}
-		entry, err := a.pullOne(cmd, store, c, opts)
+		entry, err := a.pullOne(ctx, cmd, store, c, opts)
 		if err == nil {
 			return entry, nil
 		}
-		why, absent := a.absent(cmd.Context(), c, err)
+		why, absent := a.absent(ctx, c, err)
 		if !absent || why != "" && len(candidates) == 1 {
 			return repo.Entry{}, err
 		}
@@ -205,8 +210,7 @@ func (a *app) absent(ctx context.Context, n repo.Name, err error) (why string, a
 }
 
 // pullOne pulls one image, and says if its tag has moved since last time.
-func (a *app) pullOne(cmd *cobra.Command, store *repo.Store, n repo.Name, opts image.PullOptions) (repo.Entry, error) {
-	ctx := cmd.Context()
+func (a *app) pullOne(ctx context.Context, cmd *cobra.Command, store *repo.Store, n repo.Name, opts image.PullOptions) (repo.Entry, error) {
 	_, before, berr := store.Image(ctx, n.String())
 	entry, err := image.Pull(ctx, store, a.client(), n, opts)
 	if err != nil || berr != nil || before.Origin == nil || entry.Origin == nil {

@@ -33,8 +33,17 @@ type Incoming struct {
 
 // Receive prepares for an image. The end of ctx ends the reading of blobs that
 // have not arrived. The caller closes what is returned.
+//
+// It first removes what killed processes have left, which may be the gigabytes
+// of another download.
 func (s *Store) Receive(ctx context.Context) (*Incoming, error) {
-	st, err := s.newStage(ctx)
+	var st *stage
+	err := s.locked(ctx, func() (err error) {
+		if _, err = s.sweepTemp(&Report{}); err == nil {
+			st, err = s.newStageLocked()
+		}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("receiving an image: %w", err)
 	}
