@@ -32,6 +32,7 @@ import (
 const (
 	pullLayers = 8
 	pullSize   = 500 << 20 // bytes of all layers, as the registry has them
+	pullMemory = 150       // MB that a pull may take
 )
 
 // BenchmarkPull pulls an image of 500 MB in 8 layers from a registry on this
@@ -52,6 +53,9 @@ func BenchmarkPull(b *testing.B) {
 		cmd := exec.Command(capstan, "--root", root, "pull", "--quiet", ref)
 		o := timed(b, cmd)
 		memory = append(memory, float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)/1024)
+		if mb := memory[len(memory)-1]; mb > pullMemory {
+			b.Errorf("a pull took %.0f MB of memory, more than %d", mb, pullMemory)
+		}
 		archive, image, tree := filepath.Join(dir, "crane.tar"), filepath.Join(dir, "mkfs.erofs"), filepath.Join(dir, "tree")
 		c := timed(b, exec.Command(crane, "pull", ref, archive))
 		timed(b, exec.Command("sh", "-c", `mkdir "$3" && "$1" export "$2" - | tar -x -C "$3"`, "sh", crane, ref, tree))

@@ -30,6 +30,9 @@ const (
 type Options struct {
 	Auth bool // wants User and Password
 	TLS  bool // speaks HTTPS, with a certificate of a CA of its own
+	// Other starts another implementation, go-containerregistry's, which has
+	// neither of these.
+	Other bool
 	// Dir is where it keeps its data; "" is a temporary directory. A registry
 	// that was stopped can be started again on the same data.
 	Dir string
@@ -53,9 +56,16 @@ func Start(t testing.TB, opts Options) *Registry {
 	if r.Dir == "" {
 		r.Dir = filepath.Join(tmp, "data")
 	}
-	config := filepath.Join(tmp, "config.yaml")
-	write(t, config, r.config(t, tmp, opts))
-	r.cmd = exec.Command(Binary(t), "serve", config)
+	if opts.Other {
+		if err := os.MkdirAll(r.Dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		r.cmd = exec.Command(Crane(t), "registry", "serve", "--address=127.0.0.1:0", "--disk="+r.Dir)
+	} else {
+		config := filepath.Join(tmp, "config.yaml")
+		write(t, config, r.config(t, tmp, opts))
+		r.cmd = exec.Command(Binary(t), "serve", config)
+	}
 	r.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	endWithParent(r.cmd)
 	// A pipe of the system's, not of package exec's: the process ends when it
@@ -124,7 +134,7 @@ http:
 	return text
 }
 
-var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:[0-9]+)`)
+var listening = regexp.MustCompile(`(?:listening on 127\.0\.0\.1:|serving on port )([0-9]+)`)
 
 // listens reads a registry's log up to the line that tells its address. If
 // there is none, said is the log.
@@ -133,7 +143,7 @@ func listens(log io.Reader) (host, said string) {
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
-			return m[1], ""
+			return "127.0.0.1:" + m[1], ""
 		}
 		b.WriteString(lines.Text() + "\n")
 	}

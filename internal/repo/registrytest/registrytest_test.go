@@ -10,7 +10,7 @@ import (
 )
 
 func TestStart(t *testing.T) {
-	for _, opts := range []Options{{}, {Auth: true}, {TLS: true}, {TLS: true, Auth: true}} {
+	for _, opts := range []Options{{}, {Auth: true}, {TLS: true}, {TLS: true, Auth: true}, {Other: true}} {
 		r := Start(t, opts)
 		want := http.StatusOK
 		if opts.Auth {
