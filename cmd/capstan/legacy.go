@@ -138,36 +138,46 @@ func (a *app) importAll(cmd *cobra.Command, dir string) error {
 
 // oldRepository opens the repository at a URL.
 func (a *app) oldRepository(address string) (*legacy.Remote, error) {
-	if a.settings.Offline {
-		return nil, &hinted{fmt.Errorf("offline: the old repository %s is not asked", address), "--offline=false, or a name that the local store has"}
+	from, err := legacy.Open(address, func(host string) bool { return a.settings.Registries.Get(host).Insecure })
+	if err == nil && a.settings.Offline {
+		err = &offlineError{from.String()}
 	}
-	return legacy.Open(address, func(host string) bool { return a.settings.Registries.Get(host).Insecure })
+	return from, err
 }
+
+// offlineError is an old repository that is not to be asked.
+type offlineError struct{ where string }
+
+func (e *offlineError) Error() string {
+	return "offline: the old repository " + e.where + " is not asked"
+}
+
+// Hint is the way out.
+func (e *offlineError) Hint() string { return "--offline=false, or a name that the local store has" }
 
 // pullSet brings an image from the old repository of the settings, if there is
 // one and it has the image; else it notes in nowhere that it has not.
 func (a *app) pullSet(cmd *cobra.Command, n repo.Name, opts image.PullOptions, nowhere *repo.NotFoundError) (repo.Entry, error) {
-	address := a.settings.RepoURL
-	if address == "" || !legacy.Has(n) {
+	if a.settings.RepoURL == "" || !legacy.Has(n) {
 		return repo.Entry{}, nil
 	}
 	if opts.Verify != nil {
-		nowhere.Looked = append(nowhere.Looked, "the old repository "+address+" (which has no signatures)")
+		nowhere.Looked = append(nowhere.Looked, "the old repository of the setting repo_url (which has no signatures)")
 		return repo.Entry{}, nil
 	}
-	if a.settings.Offline {
-		nowhere.Unasked = append(nowhere.Unasked, address)
+	entry, err := a.pullOld(cmd, a.settings.RepoURL, n, opts)
+	var offline *offlineError
+	switch {
+	case errors.As(err, &offline):
+		nowhere.Unasked = append(nowhere.Unasked, offline.where)
 		return repo.Entry{}, nil
-	}
-	entry, err := a.pullOld(cmd, address, n, opts)
-	if errors.Is(err, repo.ErrNotFound) {
-		nowhere.Looked = append(nowhere.Looked, "the old repository "+address)
+	case errors.Is(err, repo.ErrNotFound):
+		nowhere.Looked = append(nowhere.Looked, "the old repository of the setting repo_url")
 		return repo.Entry{}, nil
-	}
-	if err != nil {
+	case err != nil:
 		// The same name elsewhere may be somebody else's image: so this is the
 		// end of the search.
-		return repo.Entry{}, &hinted{err, "mend or remove the setting repo_url (" + address + "), or give the name its registry"}
+		return repo.Entry{}, &hinted{err, "mend or remove the setting repo_url, or give the name its registry"}
 	}
 	return entry, nil
 }

@@ -39,6 +39,9 @@ func newSearch(a *app) *cobra.Command {
 	cmd.Flags().StringVarP(&old, "repo", "u", "", "look in the old repository at `URL` alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		rows, err := a.searchIn(cmd, old, strings.Join(args, ""))
+		if old != "" && err != nil {
+			return err
+		}
 		perr := table[searchResult]{
 			header: []string{"NAME", "WHERE", "STANDS FOR"},
 			cells: func(r searchResult) []string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,6 +99,10 @@ func (a *app) configureSystem(cmd *cobra.Command, f *runFlags, config opaque.Con
 	if f.bus != "" && !slices.Contains(opaque.Buses(), f.bus) {
 		return bad(&hinted{fmt.Errorf("--bus %s: there is no such bus", f.bus), strings.Join(opaque.Buses(), ", ")})
 	}
+	firmware, bus := hypervisor.Firmware(firstOf(f.firmware, config.Firmware)), hypervisor.Bus(firstOf(f.bus, config.Bus))
+	if firmware == hypervisor.UEFI && bus == hypervisor.IDE {
+		return bad(&hinted{errors.New("a machine with UEFI firmware has no IDE"), "--bus sata or --bus virtio"})
+	}
 	m := &cfg.Machine
 	m.Memory = max(a.settings.Memory, systemMemory)
 	if f.memory != "" {
@@ -109,7 +114,7 @@ func (a *app) configureSystem(cmd *cobra.Command, f *runFlags, config opaque.Con
 	m.Guest = api.Config{Version: api.Version, TTY: f.tty, Stdin: f.stdin, StopTimeout: f.stopTimeout}
 	m.System = &hypervisor.System{
 		Disk: opaque.OverlayFile, Base: opaque.BaseFile, Format: config.Format,
-		Firmware: hypervisor.Firmware(firstOf(f.firmware, config.Firmware)), Bus: hypervisor.Bus(firstOf(f.bus, config.Bus)),
+		Firmware: firmware, Bus: bus,
 	}
 	if err := hypervisor.Refuse(a.driver(), m); err != nil {
 		return bad(err)

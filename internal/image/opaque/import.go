@@ -61,6 +61,9 @@ func Import(ctx context.Context, store *repo.Store, name repo.Name, r io.Reader,
 	if err != nil && !errors.Is(err, io.EOF) {
 		return repo.Entry{}, Config{}, fmt.Errorf("reading the disk: %w", err)
 	}
+	if len(head) == 0 {
+		return repo.Entry{}, Config{}, &Error{"the disk is empty", "the file of a disk that boots"}
+	}
 	format, err := disk.Recognise(head)
 	if err != nil {
 		return repo.Entry{}, Config{}, err

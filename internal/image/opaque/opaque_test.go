@@ -216,7 +216,7 @@ func TestRefused(t *testing.T) {
 		o    opaque.Options
 		says string
 	}{
-		{"nothing", nil, opaque.Options{}, "out of bounds"},
+		{"nothing", nil, opaque.Options{}, "empty"},
 		{"a text", []byte(strings.Repeat("no disk\n", 1000)), opaque.Options{}, "no disk that boots"},
 		{"zeros", make([]byte, 1<<20), opaque.Options{}, "no disk that boots"},
 		{"too large", raw, opaque.Options{Limit: 1 << 20}, "which is the bound"},

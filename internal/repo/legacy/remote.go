@@ -61,15 +61,19 @@ func (e *Error) Is(target error) bool { return target == repo.ErrNotFound && e.a
 // can change what comes from it; so plain HTTP is for this machine, and for
 // what the configuration says it of, which is insecure.
 func Open(address string, insecure func(host string) bool) (*Remote, error) {
-	wrong := func(reason, hint string) (*Remote, error) {
-		return nil, &Error{Where: fmt.Sprintf("%.200q", address), Reason: reason, hint: hint}
-	}
+	const example = "a URL such as https://bucket.s3.amazonaws.com/"
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return wrong("is no URL of one", "a URL such as https://bucket.s3.amazonaws.com/")
+	if err != nil { // which repeats the URL, a password in it included
+		return nil, &Error{Where: "URL", Reason: "cannot be read", hint: example}
+	}
+	wrong := func(reason, hint string) (*Remote, error) {
+		return nil, &Error{Where: fmt.Sprintf("%.200s", u.Redacted()), Reason: reason, hint: hint}
+	}
+	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return wrong("is no URL of one", example)
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return wrong("has more in its URL than a host and a path", "a URL such as https://bucket.s3.amazonaws.com/")
+		return wrong("has more in its URL than a host and a path", example)
 	}
 	if u.Path == "" {
 		u.Path = "/"
