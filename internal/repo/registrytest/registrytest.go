@@ -20,6 +20,10 @@ const (
 	User     = "capstan"
 	Password = "not-a-secret"
 
+	// Name is another name that the certificate of a registry with
+	// Options.TLS is for, beside its address and localhost.
+	Name = "registry.example.org"
+
 	// passwordFile has Password by bcrypt, the one scheme that the registry
 	// takes.
 	passwordFile = User + ":$2a$04$siXFxgJ/gYPPCE3Btnzwwuf5tgF.1odXhJyulkidbcTQLj1IvAZ86\n"
