@@ -120,7 +120,9 @@ func newLoad(a *app) *cobra.Command {
 				return err
 			}
 			defer f.Close()
-			in = f
+			progress := newProgress(cmd, false)
+			defer progress.close()
+			in = progress.reading(f)
 		}
 		return a.load(cmd.Context(), cmd, in, name)
 	}
@@ -137,4 +139,27 @@ func (a *app) load(ctx context.Context, cmd *cobra.Command, in io.Reader, name r
 		fmt.Fprintln(cmd.OutOrStdout(), "loaded", e.Name)
 	}
 	return err
+}
+
+// reading shows how far the reading of a file is.
+func (p *progress) reading(f *os.File) io.Reader {
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 {
+		return f
+	}
+	return &reading{f, p, filepath.Base(f.Name()), 0, fi.Size()}
+}
+
+type reading struct {
+	f           *os.File
+	progress    *progress
+	name        string
+	done, total int64
+}
+
+func (r *reading) Read(b []byte) (int, error) {
+	n, err := r.f.Read(b)
+	r.done += int64(n)
+	r.progress.Update(r.name, r.done, r.total)
+	return n, err
 }

@@ -181,8 +181,11 @@ func (a *app) pull(cmd *cobra.Command, n repo.Name, opts image.PullOptions) (rep
 			return entry, nil
 		}
 		why, absent := a.absent(ctx, c, err)
-		if !absent || why != "" && len(candidates) == 1 {
+		if !absent || why != "" && n.Registry != "" {
 			return repo.Entry{}, err
+		}
+		if why != "" {
+			nowhere.Login = c.Registry
 		}
 		nowhere.Looked = append(nowhere.Looked, c.String()+why)
 	}

@@ -20,6 +20,7 @@ type NotFoundError struct {
 	Ref     string
 	Looked  []string // places, in the order of looking
 	Unasked []string // places that were not looked in, because capstan is to be offline
+	Login   string   // a registry that may have it for somebody who is logged in
 }
 
 func (e *NotFoundError) Error() string {
@@ -35,7 +36,11 @@ func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
 // Hint names the commands that find and make images.
 func (e *NotFoundError) Hint() string {
-	return "capstan images lists what is there, capstan search what else is known; capstan build makes an image"
+	hint := "capstan images lists what is there, capstan search what else is known; capstan build makes an image"
+	if e.Login != "" {
+		hint += "; capstan login " + e.Login + " if it is there"
+	}
+	return hint
 }
 
 // AmbiguousError is returned for a digest's prefix that several images share.

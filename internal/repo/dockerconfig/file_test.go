@@ -117,3 +117,25 @@ func TestDefault(t *testing.T) {
 		t.Errorf("%v, %v", f, err)
 	}
 }
+
+func FuzzFile(f *testing.F) {
+	for _, s := range []string{`{}`, `{"auths":{"r.example.org":{"auth":"eA=="}}}`, `{"auths":{"http://r.example.org/v2/":{}},"x":[1.0]}`, `{"Auths":{}}`, `null`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if strings.Contains(s, "cred") {
+			return // of helpers, which would be run
+		}
+		file := fileOf(t, s)
+		if _, err := file.Put(t.Context(), "r.example.org", "bob", "secret"); err != nil {
+			return
+		}
+		entry, ok := content(t, file)["auths"].(map[string]any)["r.example.org"]
+		if !ok || !reflect.DeepEqual(entry, object(t, bobSecret)) {
+			t.Fatalf("%q became %v", s, content(t, file))
+		}
+		if there, err := file.Remove(t.Context(), "r.example.org"); err != nil || !there {
+			t.Fatalf("%q: Remove: %v, %v", s, there, err)
+		}
+	})
+}
