@@ -147,7 +147,9 @@ func (p *progress) reading(f *os.File) io.Reader {
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 {
 		return f
 	}
-	return &reading{f, p, filepath.Base(f.Name()), 0, fi.Size()}
+	r := &reading{f, p, filepath.Base(f.Name()), 0, fi.Size()}
+	p.Update(r.name, r.done, r.total)
+	return r
 }
 
 type reading struct {
