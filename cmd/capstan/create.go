@@ -82,7 +82,7 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if err != nil {
 		return nil, err
 	}
-	cfg.Digest = entry.Digest.String()
+	cfg.Digest, cfg.Created = entry.Digest.String(), time.Now()
 	progress := newBriefProgress(cmd)
 	defer progress.close()
 	img = image.Watched(img, progress)
@@ -121,7 +121,7 @@ func (a *app) configureAny(cmd *cobra.Command, f *runFlags, ref string) (instanc
 		return bad(fmt.Errorf("--on %s: the platform this version runs on is %s", f.on, qemu.Name))
 	}
 	id := instance.NewID()
-	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Created: time.Now(), Platform: qemu.Name, Remove: f.remove}
+	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Platform: qemu.Name, Remove: f.remove}
 	if cfg.Name == "" {
 		cfg.Name = defaultName(ref, id)
 	}
