@@ -110,12 +110,16 @@ func httpClient(text string) client {
 	}
 }
 
+func psqlCommand(host, port string) []string {
+	return []string{"psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", port, "-U", "postgres"}
+}
+
 func psqlClient(t *testing.T, address string, within time.Duration) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	psql := []string{"psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", host, "-p", port, "-U", "postgres"}
+	psql := psqlCommand(host, port)
 	if _, err := tool(within, "SELECT 1", psql...); err != nil {
 		return err // it may still be making its cluster
 	}

@@ -4,6 +4,9 @@
 //
 //	make && go test -tags e2e -timeout 40m ./test/e2e
 //
+// With the tag images too it has the container images of testdata/images, from
+// a registry; make test-images runs these alone.
+//
 // CAPSTAN_BIN names the binary, ../../bin/capstan without it. Every test has a
 // capstan root of its own, and fails if anything is left of it at its end.
 package e2e

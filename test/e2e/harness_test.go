@@ -169,6 +169,15 @@ type state struct {
 	Ports    []string `json:"ports"`
 }
 
+// stopped stops an instance, whose application then ends with status.
+func (c *capstan) stopped(t *testing.T, name string, status int, flags ...string) {
+	t.Helper()
+	c.must(t, append(append([]string{"stop"}, flags...), name)...)
+	if s, ok := c.ps(t, name, "-a"); !ok || s.Status != "exited" || s.ExitCode != status {
+		t.Errorf("after stop it is %+v, and should be exited with %d", s, status)
+	}
+}
+
 // ps returns the named instance's state, and whether there is such a one.
 func (c *capstan) ps(t *testing.T, name string, flags ...string) (state, bool) {
 	t.Helper()

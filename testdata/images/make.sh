@@ -12,7 +12,8 @@
 #              furnish, called in the last layer's tree, gives files away.
 #   files/     the last layer.
 #
-# What was made is kept in ~/.cache/capstan/images, by all that it is made of.
+# What was made is kept in ~/.cache/capstan/images, by all that it is made of,
+# until nobody has asked for it for a month.
 set -euo pipefail
 umask 022
 die() { echo "make.sh: $*" >&2; exit 1; }
@@ -42,6 +43,7 @@ key=$({ echo "$below $root"; cat "$0"; cd "$recipe"; find . -type f -exec sha256
 layout=$cache/$image-$key
 exec 9>"$cache/$image.lock"; flock 9
 if [ -e "$layout" ]; then
+	touch "$layout"
 	echo "$layout"
 	exit
 fi
@@ -90,4 +92,5 @@ pack "$new.tmp/files" furnish
 umoci config --image "$new:latest" --no-history "${config[@]}"
 umoci gc --layout "$new"
 mv "$new" "$layout"
+find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf {} +
 echo "$layout"

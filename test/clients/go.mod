@@ -1,0 +1,23 @@
+// Clients of the servers that the tests run, which nothing else of Capstan
+// needs.
+module capstan/test/clients
+
+go 1.26
+
+require (
+	github.com/apache/cassandra-gocql-driver/v2 v2.1.2
+	go.mongodb.org/mongo-driver/v2 v2.3.1
+	golang.org/x/sync v0.17.0
+)
+
+require (
+	github.com/golang/snappy v1.0.0 // indirect
+	github.com/klauspost/compress v1.16.7 // indirect
+	github.com/xdg-go/pbkdf2 v1.0.0 // indirect
+	github.com/xdg-go/scram v1.1.2 // indirect
+	github.com/xdg-go/stringprep v1.0.4 // indirect
+	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78 // indirect
+	golang.org/x/crypto v0.33.0 // indirect
+	golang.org/x/text v0.22.0 // indirect
+	gopkg.in/inf.v0 v0.9.1 // indirect
+)
