@@ -177,7 +177,11 @@ func (a *app) pullSet(cmd *cobra.Command, n repo.Name, opts image.PullOptions, n
 	case err != nil:
 		// The same name elsewhere may be somebody else's image: so this is the
 		// end of the search.
-		return repo.Entry{}, &hinted{err, "mend or remove the setting repo_url, or give the name its registry"}
+		hint := "remove the setting repo_url, or give the name its registry"
+		if own := hintFor(err); own != "" {
+			hint = own + "; or " + hint
+		}
+		return repo.Entry{}, &hinted{err, hint}
 	}
 	return entry, nil
 }
@@ -224,11 +228,7 @@ func (a *app) pullOld(cmd *cobra.Command, address string, n repo.Name, opts imag
 	if found.Size > 0 && opts.Progress != nil {
 		in = &counted{found.Body, found.Key, 0, found.Size, opts.Progress}
 	}
-	return importPulled(cmd.Context(), store, n, in, found)
-}
-
-func importPulled(ctx context.Context, store *repo.Store, n repo.Name, in io.Reader, found *legacy.Found) (repo.Entry, error) {
-	entry, _, err := opaque.Import(ctx, store, n, in, oldOptions(found.Index))
+	entry, _, err := opaque.Import(cmd.Context(), store, n, in, oldOptions(found.Index))
 	if err != nil {
 		return repo.Entry{}, fmt.Errorf("pulling %s: %w", found.Key, err)
 	}
