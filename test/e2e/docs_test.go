@@ -29,7 +29,8 @@ func TestExamples(t *testing.T) {
 		for _, line := range examplesOf(c.must(t, command, "--help")) {
 			t.Run(line, func(t *testing.T) {
 				switch {
-				case command == "pull" || command == "push" || command == "search" || command == "login" || command == "logout":
+				case command == "pull" || command == "push" || command == "search" || command == "login" || command == "logout",
+					strings.Contains(line, "registry.example.org"):
 					return // of a registry: its own tests have one
 				case strings.Contains(line, "ssh ") || strings.Contains(line, "docker "):
 					return // cmd/capstan's test parses it
