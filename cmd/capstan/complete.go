@@ -126,6 +126,11 @@ func (a *app) imageNames(cmd *cobra.Command) []string {
 		return nil
 	}
 	var names []string
+	if old, err := a.oldTree().List(); err == nil {
+		for _, img := range old {
+			names = append(names, img.Name)
+		}
+	}
 	for _, n := range list {
 		names = append(names, n.String())
 		if short := a.short(n); short != "" {

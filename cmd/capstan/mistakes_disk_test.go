@@ -79,6 +79,7 @@ func TestDiskMistakes(t *testing.T) {
 			files: map[string]string{"src/Capstanfile": "base: d\ncmdline: /x\n"}, args: []string{"build", "new", "src"}},
 		{name: "a docker-archive", setup: func(w *world) { w.write("disk", raw); w.must("import", "d", "disk") }, leaves: true,
 			args: []string{"save", "-o", "out.tar", "d"}},
+		{name: "rmi of what only old Capstan had", files: map[string]string{"root/repository/team/x/x.qemu": raw}, args: []string{"rmi", "team/x"}},
 		{name: "plain HTTP", args: []string{"pull", "-u", "http://old.example.org/", "a/b"}},
 		{name: "no URL", args: []string{"pull", "-u", "bucket", "a/b"}},
 		{name: "a password in a URL", args: []string{"search", "-u", "https://user:password@example.org/", "b"}},

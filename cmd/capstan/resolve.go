@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
@@ -106,10 +107,15 @@ func nameOrDigest(ref string) (n repo.Name, named bool) {
 // under no name, it returns ref, of which the store will say so.
 func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string, error) {
 	found, err := a.find(ctx, store, ref)
-	if found == "" {
-		found = ref
+	if err != nil || found != "" {
+		return found, err
 	}
-	return found, err
+	if n, named := nameOrDigest(ref); named {
+		if img, ok := a.oldTree().Find(n); ok {
+			return "", &hinted{fmt.Errorf("%s is in old Capstan's repository, %s, and not in the store", ref, img.Path), fmt.Sprintf("capstan import %s %s, which copies it", ref, img.Path)}
+		}
+	}
+	return ref, nil
 }
 
 // obtain returns ref as the store has it, after pulling it where the flags and

@@ -3,7 +3,9 @@ package disk
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // Boot is what a disk has for firmware to boot, as its first sectors show it.
@@ -52,8 +54,18 @@ func (d *Disk) ReadBoot() (Boot, error) {
 	return b, nil
 }
 
-// gptHasEFI looks for an EFI system partition in the GPT: UEFI 2.10, 5.3.
+// gptHasEFI looks for an EFI system partition in the GPT. A disk that boots
+// otherwise need not have a whole one.
 func (d *Disk) gptHasEFI() (bool, error) {
+	found, err := d.searchGPT()
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return found, err
+}
+
+// searchGPT reads the GPT: UEFI 2.10, 5.3.
+func (d *Disk) searchGPT() (bool, error) {
 	var header [sector]byte
 	if _, err := d.ReadAt(header[:], sector); err != nil {
 		return false, fmt.Errorf("reading the partition table: %w", err)
@@ -61,7 +73,7 @@ func (d *Disk) gptHasEFI() (bool, error) {
 	le := binary.LittleEndian
 	table, count, size := le.Uint64(header[72:]), le.Uint32(header[80:]), le.Uint32(header[84:])
 	if string(header[:8]) != "EFI PART" || table > uint64(d.Size/sector) || count > 1024 || size < 128 || size > 4096 {
-		return false, nil // a disk that boots otherwise need not have a whole one
+		return false, nil
 	}
 	entry := make([]byte, size)
 	for n := range int64(count) {
