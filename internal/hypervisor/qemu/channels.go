@@ -55,9 +55,19 @@ func (c *channels) args() []channel {
 	return all
 }
 
-// connect waits until QEMU holds the other ends. Nobody else can connect
-// afterwards.
-func (c *channels) connect(ctx context.Context) error {
+// connect waits until QEMU holds the other ends, or has ended. Nobody else can
+// connect afterwards. From then on QEMU's end is seen as that of its
+// connections, after all that it had said: a guest may well end at once.
+func (c *channels) connect(ctx context.Context, ended <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	for _, f := range c.theirs {
 		f.Close()
 	}

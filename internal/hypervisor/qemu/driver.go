@@ -143,15 +143,8 @@ func (d *Driver) start(ctx context.Context, path string, l *launch) (*machine, e
 func (d *Driver) handshake(ctx context.Context, proc *process, c *channels, l *launch) (*machine, error) {
 	bound, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	go func() { // so that waiting ends with QEMU
-		select {
-		case <-proc.done:
-			cancel()
-		case <-bound.Done():
-		}
-	}()
 	m := &machine{proc: proc, done: make(chan struct{}), powerButton: l.hasPowerButton()}
-	err := c.connect(bound)
+	err := c.connect(bound, proc.done)
 	if err == nil {
 		m.console = &console{c.ours[chanConsole]}
 		if l.spec.System == nil {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,6 +119,32 @@ func TestEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A guest may end, and QEMU with it, before we come to read that it runs.
+func TestEndsDuringHandshake(t *testing.T) {
+	proc, err := startProcess(exec.Command("true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-proc.done
+	c, err := inheritedChannels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := net.FileConn(c.theirs[chanQMP])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var server sync.WaitGroup
+	server.Go(func() { fakeQMP(theirs, 200) })
+	defer server.Wait()
+	defer c.close()
+	m, err := New(Options{}).handshake(within(t), proc, c, &launch{spec: tinySpec(t, "", resets)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.qmp.Disconnect()
 }
 
 func TestKernelLogOfQEMU(t *testing.T) {
