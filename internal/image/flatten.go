@@ -96,6 +96,7 @@ func flatten(ctx context.Context, img layered, f *os.File, opts erofs.Options) e
 			digest, _ := layer.Digest()
 			return fmt.Errorf("flattening layer %s: %w", digest, err)
 		}
+		writeBack(f)
 	}
 	size, err := w.Close()
 	if err != nil {
