@@ -69,14 +69,7 @@ const wrapper = "#!/bin/bash\necho \"$EPOCHREALTIME $$\" >'%s.tmp' && mv '%[1]s.
 
 func newScene(b *testing.B) *scene {
 	dir := b.TempDir()
-	s := &scene{capstan: os.Getenv("CAPSTAN_BIN"), root: filepath.Join(dir, "root"), started: filepath.Join(dir, "started")}
-	if s.capstan == "" {
-		s.capstan = filepath.Join("..", "..", "bin", "capstan")
-	}
-	var err error
-	if s.capstan, err = filepath.Abs(s.capstan); err != nil {
-		b.Fatal(err)
-	}
+	s := &scene{capstan: capstanBinary(b), root: filepath.Join(dir, "root"), started: filepath.Join(dir, "started")}
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		b.Fatal(err)
