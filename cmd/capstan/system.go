@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
@@ -74,7 +75,7 @@ func (a *app) createSystem(cmd *cobra.Command, f *runFlags, store *repo.Store, i
 	if err != nil {
 		return nil, usage(cmd, err)
 	}
-	cfg.Digest = entry.Digest.String()
+	cfg.Digest, cfg.Created = entry.Digest.String(), time.Now()
 	return a.instances().Create(cfg, func(dir string) error {
 		return opaque.Prepare(cmd.Context(), store, img, entry.Digest, dir, edit)
 	})

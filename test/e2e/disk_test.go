@@ -74,6 +74,9 @@ func TestDiskInstance(t *testing.T) {
 	}
 	c.must(t, "run", "-d", "--name", "old", "-m", "64M", "-p", "127.0.0.1:0:80", "old/waits")
 	c.address(t, "old", 80)
+	if got := c.must(t, "ps", "--format", "{{.Created.IsZero}}"); got != "false\n" {
+		t.Errorf("it has no time of its making: %q", got)
+	}
 	c.must(t, "stop", "old")
 	if s, _ := c.ps(t, "old", "-a"); s.Status != "exited" || s.ExitCode != 0 || s.Reason != "" {
 		t.Errorf("stopped by its power button, it is %+v", s)

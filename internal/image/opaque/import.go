@@ -193,12 +193,12 @@ func examine(d *disk.Disk) (examined, error) {
 // to see of it stands in its first bytes, and in its last whether it is a
 // fixed VHD.
 func packRaw(w *repo.LayerWriter, in io.Reader, head []byte) (v1.Layer, examined, error) {
-	pack, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	pack, err := newPacker(w)
 	if err != nil {
 		return nil, examined{}, fmt.Errorf("packing the disk: %w", err)
 	}
 	ends := &tail{}
-	size, err := io.CopyBuffer(io.MultiWriter(pack, ends), struct{ io.Reader }{in}, make([]byte, 1<<20))
+	size, err := copyPieces(io.MultiWriter(pack, ends), in)
 	if err = errors.Join(err, pack.Close()); err != nil {
 		return nil, examined{}, fmt.Errorf("packing the disk: %w", err)
 	}
