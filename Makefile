@@ -8,12 +8,13 @@ INIT    := guest/build/init-$(ARCH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# What is needed: to build the guest, to run, and to test.
+# What is needed: to build the guest, to run, for the demo, and to test.
 APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev zstd xz-utils cpio kmod rsync
 APT_RUN   := qemu-system-x86
+APT_DEMO  := redis-tools
 APT_TEST  := qemu-utils qemu-system-common gdisk erofs-utils umoci e2fsprogs skopeo fakeroot maven redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps bash-completion ovmf mtools podman runc
 
-.PHONY: all guest demo test test-images lint bench soak clean apt-guest apt-run apt-test FORCE
+.PHONY: all guest demo test test-images lint bench soak clean apt-guest apt-run apt-demo apt-test FORCE
 
 # The CLI with the guest embedded: one static binary.
 all: guest
@@ -27,7 +28,7 @@ $(INIT): FORCE
 	@mkdir -p $(@D)
 	GOOS=linux GOARCH=$(ARCH) CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $@ ./guest/init
 
-demo: all apt-run apt-test
+demo: all apt-run apt-demo
 	scripts/demo.sh
 
 test: all lint apt-run apt-test
@@ -65,7 +66,7 @@ soak: all apt-run
 	SOAK_CROWD=$(SOAK_CROWD) SOAK_TIME=$(SOAK_TIME) SOAK_KILLS=$(SOAK_KILLS) SOAK_SEED=$(SOAK_SEED) \
 		$(GO) test -tags e2e -timeout 0 -count 1 -v -run '^(TestCrowd|TestKills)$$' ./test/e2e
 
-apt-guest apt-run apt-test: apt-%:
+apt-guest apt-run apt-demo apt-test: apt-%:
 	@scripts/need.sh $(APT_$(shell echo $* | tr a-z A-Z))
 
 clean:
