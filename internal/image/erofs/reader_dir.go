@@ -66,8 +66,9 @@ func (f *FS) find(in *readInode, name string) (nid uint64, err error) {
 			var n int
 			if n, err = b.count(); err == nil {
 				var first []byte
-				first, _, err = b.entry(0, n)
-				return string(first) > name
+				if first, _, err = b.entry(0, n); err == nil {
+					return string(first) > name
+				}
 			}
 		}
 		failed = errors.Join(failed, err)
