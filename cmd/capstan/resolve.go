@@ -119,7 +119,8 @@ func (a *app) stored(ctx context.Context, store *repo.Store, ref string) (string
 }
 
 // obtain returns ref as the store has it, after pulling it where the flags and
-// the store's content ask for that. Where it must be signed, it is.
+// the store's content ask for that. Where it must be signed, it is, and what is
+// returned is its digest: a name might mean another image by the time of its use.
 func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFlags) (string, error) {
 	verify, err := a.verifier(f.verifyKey)
 	if err != nil {
@@ -134,7 +135,7 @@ func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFl
 	if f.policy != pullAlways || !named {
 		found, err := a.find(cmd.Context(), store, ref)
 		if found != "" && err == nil && verify != nil {
-			err = a.verifyStored(cmd.Context(), store, found, verify)
+			found, err = a.verifyStored(cmd.Context(), store, found, verify)
 		}
 		if err != nil || found != "" {
 			return found, err
@@ -148,6 +149,9 @@ func (a *app) obtain(cmd *cobra.Command, store *repo.Store, ref string, f pullFl
 	progress.close()
 	if err != nil {
 		return "", err
+	}
+	if verify != nil {
+		return entry.Digest.String(), nil
 	}
 	return entry.Name.String(), nil
 }

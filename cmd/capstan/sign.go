@@ -137,20 +137,21 @@ func (a *app) verifier(key string) (func(context.Context, repo.Name, v1.Hash) er
 	}, nil
 }
 
-// verifyStored checks an image that the store has already.
-func (a *app) verifyStored(ctx context.Context, store *repo.Store, ref string, verify func(context.Context, repo.Name, v1.Hash) error) error {
+// verifyStored checks an image that the store has already, and returns its
+// digest.
+func (a *app) verifyStored(ctx context.Context, store *repo.Store, ref string, verify func(context.Context, repo.Name, v1.Hash) error) (string, error) {
 	_, entry, err := store.Image(ctx, ref)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if entry.Origin == nil {
-		return &hinted{
+		return "", &hinted{
 			fmt.Errorf("%s came from no registry, where signatures are", ref),
 			"capstan push and sign it and pull it again, or leave out --verify-key",
 		}
 	}
 	if a.settings.Offline {
-		return errOffline("looking for the signatures of " + ref)
+		return "", errOffline("looking for the signatures of " + ref)
 	}
-	return verify(ctx, entry.Origin.Name, entry.Origin.Digest)
+	return entry.Digest.String(), verify(ctx, entry.Origin.Name, entry.Origin.Digest)
 }
