@@ -76,6 +76,9 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if said.Arch != "" && said.Arch != guestArch {
 		return nil, fmt.Errorf("%s is an image for %s, and the guest is for %s", ref, said.Arch, guestArch)
 	}
+	if said.Memory == 0 {
+		said.Memory = a.usualMemory(entry.Name)
+	}
 	ports, args := takePorts(cmd, said, args)
 	f.ports = append(f.ports, ports...)
 	cfg, links, err := a.configure(cmd, f, ref, said, args)
@@ -213,6 +216,17 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 		Root:    api.Root{Lower: []string{"serial:" + rootSerial}, ReadOnly: f.readOnly},
 		Verbose: f.verbose,
 	}, nil
+}
+
+// usualMemory is what the alias table says of an image that says nothing itself,
+// where that is more than machines get anyway; else 0. A mistake in the table
+// is for who needs it to find an image.
+func (a *app) usualMemory(n repo.Name) int64 {
+	sources, err := a.sources()
+	if m := sources.Aliases.Memory(n); err == nil && m > a.settings.Memory {
+		return m
+	}
+	return 0
 }
 
 func (a *app) memory(f *runFlags, said image.Config) (int64, error) {

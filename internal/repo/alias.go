@@ -18,6 +18,9 @@ import (
 //go:embed aliases.yaml
 var builtinAliases []byte
 
+// memoryUnits are those that a table writes memory in.
+var memoryUnits = map[string]int64{"M": 1 << 20, "G": 1 << 30}
+
 // maxAliases bounds an alias table, in bytes.
 const maxAliases = 1 << 20
 
@@ -30,6 +33,7 @@ type Aliases struct {
 // aliasEntry is what a name stands for, or why it stands for nothing.
 type aliasEntry struct {
 	target     string // "" where the image is gone
+	memory     int64  // bytes that it wants; 0 where nothing is said
 	gone, hint string
 }
 
@@ -92,7 +96,7 @@ func LoadAliases(path string) (Aliases, error) {
 
 const (
 	aliasForm = "each line is NAME: IMAGE, as in cloudius/cassandra: docker.io/library/cassandra:4.1"
-	goneForm  = "an image's name, or gone: with the reason and try: with what does instead"
+	entryForm = "an image's name; image: with that and memory: with what it wants, such as 2G; or gone: with the reason and try: with what does instead"
 )
 
 // add lays the table in data over a.
@@ -158,19 +162,30 @@ func parseAlias(file string, k, v *yaml.Node) (string, aliasEntry, error) {
 		var e aliasEntry
 		for i := 0; i+1 < len(v.Content); i += 2 {
 			switch word, text := v.Content[i], v.Content[i+1].Value; word.Value {
+			case "image":
+				if _, err := ParseName(text); err != nil {
+					return bad(v.Content[i+1], err.Error(), entryForm)
+				}
+				e.target = text
+			case "memory":
+				var unit string
+				if n, _ := fmt.Sscanf(text, "%d%s", &e.memory, &unit); n != 2 || e.memory < 1 || e.memory > 1<<20 || memoryUnits[unit] == 0 {
+					return bad(v.Content[i+1], fmt.Sprintf("memory: %q is no size", clip(text)), "such as 512M or 2G")
+				}
+				e.memory *= memoryUnits[unit]
 			case "gone":
 				e.gone = text
 			case "try":
 				e.hint = text
 			default:
-				return bad(word, fmt.Sprintf("%q is unknown", clip(word.Value)), goneForm)
+				return bad(word, fmt.Sprintf("%q is unknown", clip(word.Value)), entryForm)
 			}
 		}
-		if e.gone != "" {
+		if (e.gone != "") != (e.target != "") && (e.memory == 0 || e.target != "") {
 			return name.Repository(), e, nil
 		}
 	}
-	return bad(v, "has neither an image nor a reason", goneForm)
+	return bad(v, "has neither an image nor a reason", entryForm)
 }
 
 // Lookup returns what n stands for. The tag or digest of n counts where it has
@@ -192,6 +207,21 @@ func (a Aliases) Lookup(n Name) (target Name, ok bool, err error) {
 		target.Tag, target.Digest = n.Tag, n.Digest
 	}
 	return target, true, nil
+}
+
+// Memory returns how much memory, in bytes, the table says that an image wants,
+// by its own name or by one that stands for it; 0 where it says nothing.
+func (a Aliases) Memory(n Name) int64 {
+	if e, ok := a.entries[n.Repository()]; ok {
+		return e.memory
+	}
+	var most int64
+	for _, e := range a.entries {
+		if target, err := ParseName(e.target); err == nil && target.Repository() == n.Repository() {
+			most = max(most, e.memory)
+		}
+	}
+	return most
 }
 
 // Alias is one line of a table.

@@ -27,6 +27,29 @@ func aliasFile(t testing.TB, user string) string {
 	return path
 }
 
+func TestAliasMemory(t *testing.T) {
+	a := aliases(t, "db: {image: postgres, memory: 768M}\ncloudius/mysql: mine/mysql\n")
+	for in, want := range map[string]int64{
+		"docker.io/library/cassandra:4.1": 2 << 30,
+		"cloudius/cassandra":              2 << 30,
+		"docker.io/library/redis":         0,
+		"db":                              768 << 20,
+		"mine/mysql":                      0,
+	} {
+		if got := a.Memory(mustName(t, in)); got != want {
+			t.Errorf("Memory(%s) = %d, want %d", in, got, want)
+		}
+	}
+	for _, wrong := range []string{
+		"{memory: 2G}", "{image: x, memory: 2}", "{image: x, memory: 0M}", "{image: x, memory: -1G}", "{image: x, memory: 99999999G}",
+		"{image: x, gone: y}", "{gone: y, memory: 1G}", "{image: X y}", "{image: x, memory: 2GG}",
+	} {
+		if _, err := LoadAliases(aliasFile(t, "db: "+wrong)); !errors.As(err, new(*FileError)) {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
 func TestAliases(t *testing.T) {
 	a := aliases(t, `
 # mine
