@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,7 +72,8 @@ func newKill(a *app) *cobra.Command {
 
 		ValidArgsFunction: a.completeRunning,
 	}, func(ctx context.Context, i *instance.Instance) error {
-		if sig == "" {
+		switch strings.TrimPrefix(strings.ToUpper(sig), "SIG") {
+		case "", "KILL", "9": // the end that somebody wanted: no restart follows
 			return i.Kill(ctx)
 		}
 		return i.Signal(ctx, sig)

@@ -25,10 +25,10 @@ func TestCassandra(t *testing.T) {
 	c := newCapstan(t)
 	newHub(t, c).push(t, "cassandra", "library/cassandra")
 	began := time.Now()
-	// Less heap and compiling than a server wants, which start faster; no
-	// waiting for other nodes. The memory is the alias table's. The port is where users may put it, too.
+	// Less compiling than a server wants, which starts faster; no waiting for
+	// other nodes. The memory is the alias table's. The port is where users may
+	// put it, too.
 	c.must(t, "run", "-d", "--name", "cassandra", "-c", "2",
-		"-e", "MAX_HEAP_SIZE=512M", "-e", "HEAP_NEWSIZE=128M",
 		"-e", "JVM_EXTRA_OPTS=-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dcassandra.skip_wait_for_gossip_to_settle=0",
 		"cloudius/cassandra", "-p", "127.0.0.1:0:9042")
 	pulled, started := c.times(t, "cassandra")

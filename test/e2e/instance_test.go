@@ -143,3 +143,21 @@ func TestKilledHypervisor(t *testing.T) {
 	c.must(t, "rm", "victim")
 	c.checkNothingLeft(t)
 }
+
+// TestKillEndsForGood: a kill is the end, whatever the restart policy, by
+// either spelling; another signal is only a signal.
+func TestKillEndsForGood(t *testing.T) {
+	c := newProbe(t)
+	for _, args := range [][]string{{"kill", "stays"}, {"kill", "-s", "SIGKILL", "stays"}} {
+		c.ready(t, "stays", []string{"--restart", "always"})
+		c.must(t, args...)
+		if r := c.run(t, "wait", "stays"); r.status != 128+9 {
+			t.Errorf("%v: wait: status %d, want 137: %s%s", args, r.status, r.stdout, r.stderr)
+		}
+		if s, _ := c.ps(t, "stays", "-a"); s.Status != "exited" {
+			t.Errorf("%v: afterwards it is %+v", args, s)
+		}
+		c.must(t, "rm", "stays")
+	}
+	c.checkNothingLeft(t)
+}
