@@ -1,5 +1,5 @@
-// Package qcow2 reads the header of qcow2 images and writes overlays: images
-// that hold what was changed of another file. The format is QEMU's,
+// Package qcow2 reads the header of qcow2 images, and writes whole images and
+// overlays: images that hold what was changed of another file. The format is QEMU's,
 // docs/interop/qcow2.txt; all its numbers are big-endian.
 package qcow2
 

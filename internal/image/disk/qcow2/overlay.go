@@ -74,20 +74,27 @@ func (o Overlay) header(b []byte, l1Entries int64) {
 	extension := headerV3
 	padded := (len(o.Format) + 7) &^ 7
 	name := extension + 8 + padded + 8 // behind the mark of the extensions' end
-	copy(b, Magic)
-	be.PutUint32(b[4:], 3)
+	putHeader(b, o.Size, 3*cluster, l1Entries)
 	be.PutUint64(b[8:], uint64(name))
 	be.PutUint32(b[16:], uint32(len(o.Backing)))
-	be.PutUint32(b[20:], clusterBits)
-	be.PutUint64(b[24:], uint64(o.Size))
-	be.PutUint32(b[36:], uint32(l1Entries))
-	be.PutUint64(b[40:], 3*cluster)
-	be.PutUint64(b[48:], 1*cluster) // the table of refcounts
-	be.PutUint32(b[56:], 1)         // its clusters
-	be.PutUint32(b[96:], 4)         // refcounts of 2^4 bits
-	be.PutUint32(b[100:], headerV3)
 	be.PutUint32(b[extension:], extBacking)
 	be.PutUint32(b[extension+4:], uint32(len(o.Format)))
 	copy(b[extension+8:], o.Format)
 	copy(b[name:], o.Backing)
+}
+
+// putHeader writes what all images written here have alike: version 3, a table
+// of refcounts in the second cluster, no feature.
+func putHeader(b []byte, size, l1, l1Entries int64) {
+	be := binary.BigEndian
+	copy(b, Magic)
+	be.PutUint32(b[4:], 3)
+	be.PutUint32(b[20:], clusterBits)
+	be.PutUint64(b[24:], uint64(size))
+	be.PutUint32(b[36:], uint32(l1Entries))
+	be.PutUint64(b[40:], uint64(l1))
+	be.PutUint64(b[48:], 1*cluster) // the table of refcounts
+	be.PutUint32(b[56:], 1)         // its clusters
+	be.PutUint32(b[96:], 4)         // refcounts of 2^4 bits
+	be.PutUint32(b[100:], headerV3)
 }
