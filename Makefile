@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev zstd xz-utils cpio kmod rsync
 APT_RUN   := qemu-system-x86
 APT_DEMO  := redis-tools
-APT_TEST  := qemu-utils qemu-system-common gdisk erofs-utils umoci e2fsprogs skopeo fakeroot maven redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps bash-completion ovmf mtools podman runc
+APT_TEST  := qemu-utils qemu-system-common gdisk erofs-utils umoci e2fsprogs skopeo fakeroot maven redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps bash-completion ovmf mtools dosfstools podman runc
 
 .PHONY: all guest demo test test-images lint bench soak clean apt-guest apt-run apt-demo apt-test FORCE
 
