@@ -62,7 +62,7 @@ func newSave(a *app) *cobra.Command {
 
 // writeFile makes what write writes the content of the file at path, at once
 // or not at all; a device or pipe is written to as it is.
-func writeFile(path string, write func(io.Writer) error) (err error) {
+func writeFile(path string, write func(io.Writer) error) error {
 	if fi, serr := os.Stat(path); serr == nil && !fi.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
@@ -70,6 +70,11 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 		}
 		return errors.Join(write(f), f.Close())
 	}
+	return replaceFile(path, func(f *os.File) error { return write(f) })
+}
+
+// replaceFile makes a file that is at path at once or not at all.
+func replaceFile(path string, write func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func newRoot() *cobra.Command {
 		}
 	}
 	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
-	add("image", newBuild(a), newImages(a), newPull(a), newPush(a), newSign(a), newSearch(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newImport(a), newLogin(a), newLogout(a), newPrune(a))
+	add("image", newBuild(a), newImages(a), newPull(a), newPush(a), newSign(a), newSearch(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newImport(a), newExport(a), newLogin(a), newLogout(a), newPrune(a))
 	add("more", newInspect(a), newInfo(a), newDoctor(a), newVersion(a))
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
 	root.SetHelpCommand(newHelp())

@@ -67,6 +67,8 @@ func main() {
 		for n := range lines {
 			fmt.Println("line", n+1)
 		}
+	case "boots": // boots FILE: count them in FILE, and say what its file system has free
+		boots(args[0])
 	case "stay":
 		stay(args)
 	default:
@@ -79,6 +81,18 @@ func check(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(3)
 	}
+}
+
+func boots(path string) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	check(err)
+	_, err = f.WriteString("x")
+	check(err)
+	info, err := f.Stat()
+	check(err)
+	var fs syscall.Statfs_t
+	check(syscall.Statfs(path, &fs))
+	fmt.Printf("boot %d of %s, %d GiB free\n", info.Size(), os.Getenv("FROM_IMAGE"), fs.Bavail*uint64(fs.Bsize)>>30)
 }
 
 // segv makes the kernel end this process with SIGSEGV, for a real fault: the
