@@ -55,7 +55,7 @@ lint:
 bench: all apt-guest apt-run apt-test
 	$(GO) test -run '^$$' -bench Boot -benchtime 15x ./test/bench
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs ./internal/image
-	$(GO) test -run '^$$' -bench Pull -benchtime 3x ./test/bench
+	$(GO) test -run '^$$' -bench 'Pull|Rebuild' -benchtime 3x ./test/bench
 
 # Longer than the tests: a crowd at once, again and again for a while, and kills
 # at random moments. A failure's seed, which is printed, repeats its choices.
