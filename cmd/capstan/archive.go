@@ -96,6 +96,7 @@ func replaceFile(path string, write func(*os.File) error) (err error) {
 
 func newLoad(a *app) *cobra.Command {
 	var input, given string
+	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "load [flags]",
 		Short: "Read images from a tar archive",
@@ -107,6 +108,7 @@ func newLoad(a *app) *cobra.Command {
 	cmd.Flags().StringVarP(&input, "input", "i", "", "read from `FILE` instead of standard input")
 	takesFiles(cmd, "input")
 	cmd.Flags().StringVar(&given, "name", "", "name the archive's one image so, whatever it is called there")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not tell how far it is")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var name repo.Name
 		if given != "" {
@@ -125,7 +127,7 @@ func newLoad(a *app) *cobra.Command {
 				return err
 			}
 			defer f.Close()
-			progress := newProgress(cmd, false)
+			progress := newProgress(cmd, quiet)
 			defer progress.close()
 			in = progress.reading(f)
 		}

@@ -33,7 +33,7 @@ func TestPlatforms(t *testing.T) {
 		}
 	}
 	for name, r := range map[string]result{
-		"an index":  c.run(t, "load", "-i", archiveOf(t, "none", arm)),
+		"an index":  c.run(t, "load", "-q", "-i", archiveOf(t, "none", arm)),
 		"a program": foreignProgram(t, c),
 	} {
 		if r.status == 0 || !strings.Contains(r.stderr, "amd64") || strings.Count(r.stderr, "\n") > 2 {
