@@ -134,7 +134,9 @@ func TestDeadBlob(t *testing.T) {
 	}
 	sentence(t, err)
 	verified(t, root)
-	if n := proxy.Count(http.MethodGet, "/v2/app/blobs/"+dead); n < 2 || n > 10 {
+	// A connection may break before the answer's head has come, or after it: each
+	// is tried six times, the one within the other.
+	if n := proxy.Count(http.MethodGet, "/v2/app/blobs/"+dead); n < 6 || n > 6*6 {
 		t.Errorf("the blob was asked for %d times", n)
 	}
 }
