@@ -342,10 +342,13 @@ func TestStalePID(t *testing.T) {
 	defer bystander.Process.Kill()
 	for _, args := range [][]string{{"stop", prey}, {"kill", prey}, {"restart", prey}, {"rm", "-f", prey}, {"prune", "--instances"}} {
 		c.must(t, runDetached...)
-		if err := syscall.Kill(c.machines(t)[prey][supervisors], syscall.SIGKILL); err != nil {
+		supervisor := c.machines(t)[prey][supervisors]
+		if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		for len(c.machines(t)) > 0 {
+		// One that is about to be gone has no command line any more, but still
+		// its lock.
+		for alive(supervisor) || len(c.machines(t)) > 0 {
 			time.Sleep(time.Millisecond)
 		}
 		path := filepath.Join(c.root, "instances", prey, "state.json")
