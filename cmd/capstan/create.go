@@ -71,8 +71,8 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 	if said.Arch != "" && said.Arch != guestArch {
 		return nil, fmt.Errorf("%s is an image for %s, and the guest is for %s", ref, said.Arch, guestArch)
 	}
-	if said.Memory == 0 {
-		said.Memory = a.usualMemory(entry.Name)
+	if said.Memory == 0 && f.memory == "" {
+		said.Memory = a.usualMemory(entry)
 	}
 	ports, args := takePorts(cmd, said, args)
 	f.ports = append(f.ports, ports...)
@@ -216,7 +216,11 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 // usualMemory is what the alias table says of an image that says nothing itself,
 // where that is more than machines get anyway; else 0. A mistake in the table
 // is for who needs it to find an image.
-func (a *app) usualMemory(n repo.Name) int64 {
+func (a *app) usualMemory(e repo.Entry) int64 {
+	n := e.Name
+	if e.Origin != nil {
+		n = e.Origin.Name // what it is, whatever it is called here
+	}
 	sources, err := a.sources()
 	if m := sources.Aliases.Memory(n); err == nil && m > a.settings.Memory {
 		return m
