@@ -30,13 +30,21 @@ var exitPrefix = []byte("\ncapstan-exit: ")
 
 // FormatExit returns the report that PID 1 writes as the console's last
 // line: plain ASCII, which survives any hypervisor's console.
-func FormatExit(e Exit) []byte {
+func FormatExit(e Exit) []byte { return FormatExitOf("", e) }
+
+// FormatExitOf is FormatExit where the start's Begin said a Boot, so that
+// consoles of two starts do not end with the same bytes.
+func FormatExitOf(boot string, e Exit) []byte {
 	// The common case without encoding/json, whose first use keeps a guest
 	// without acceleration busy for some 10 ms.
 	doc := []byte(`{"status":` + strconv.Itoa(e.Status) + `}`)
-	if e != (Exit{Status: e.Status}) {
+	if boot != "" || e != (Exit{Status: e.Status}) {
 		var err error
-		if doc, err = json.Marshal(e); err != nil {
+		doc, err = json.Marshal(struct {
+			Exit
+			Boot string `json:"boot,omitempty"`
+		}{e, boot})
+		if err != nil {
 			panic(err) // a struct of ints, bools and strings always marshals
 		}
 	}

@@ -50,7 +50,7 @@ func (g *guest) startApp() (exit api.Exit, started bool) {
 		return exitOf(err), false
 	}
 	g.app = &app{process: p, started: time.Now(), terminal: s.terminal, ooms: ooms}
-	g.app.output = startRelay(g.console, s.stdout)
+	g.app.output = startRelay(g.console, s.stdout, g.console.piece())
 	if s.stdin != nil {
 		g.app.input = startInput(s.stdin, g.console, s.terminal != nil)
 	}

@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -95,8 +97,13 @@ func TestApplicationSees(t *testing.T) {
 		"storm of orphans":         {cfg: api.Config{Args: []string{"app", "storm", "100"}}, want: []string{"no zombies\n"}},
 		"entropy":                  {cfg: api.Config{Args: []string{"app", "random"}}, want: []string{"random 1024\n"}},
 		"entropy without a source": {cfg: api.Config{Args: []string{"app", "random", "wait"}}, s: setup{cpu: "max,rdrand=off,rdseed=off"}, want: []string{"random 1024\n"}},
-		"orphans":                  {cfg: api.Config{Args: []string{"app", "orphans"}}, want: []string{"no zombies\n"}},
-		"user namespace":           {cfg: api.Config{Args: []string{"app", "userns"}}, want: []string{"hello\n"}},
+		"DHCP without a source": {
+			cfg:  api.Config{Args: []string{"app", "net"}, Network: api.Network{Search: []string{"dhcp"}}},
+			s:    setup{cpu: "qemu64"},
+			want: []string{"eth0 true 10.0.2.15/24\n"},
+		},
+		"orphans":        {cfg: api.Config{Args: []string{"app", "orphans"}}, want: []string{"no zombies\n"}},
+		"user namespace": {cfg: api.Config{Args: []string{"app", "userns"}}, want: []string{"hello\n"}},
 		"tmpfs volume": {
 			cfg:  api.Config{Args: []string{"app", "put", "/data/deep/file", "x"}, Mounts: []api.Mount{{Type: "tmpfs", Target: "/data/deep"}}},
 			want: []string{""},
@@ -208,6 +215,46 @@ func TestUpperPersists(t *testing.T) {
 	}
 	if out := run("ls", "/tmp/gone", "/tmp/seed"); !strings.HasPrefix(out, "/tmp/gone missing\n/tmp/seed -rw") {
 		t.Errorf("/tmp: %q", out)
+	}
+}
+
+// A file system that takes long to grow does so while the application runs,
+// and in the next boot where that ends before.
+func TestUpperGrows(t *testing.T) {
+	upper := filepath.Join(t.TempDir(), "upper")
+	f, err := os.Create(upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 400 << 30
+	if err := errors.Join(ext4.Format(f, ext4.Options{Size: 32 << 20}), f.Truncate(size)); err != nil {
+		t.Fatal(err)
+	}
+	blocks := func() (have, want uint64) {
+		super := make([]byte, 1024)
+		if _, err := f.ReadAt(super, 1024); err != nil {
+			t.Fatal(err)
+		}
+		if have, want, err = blockCounts(super, size); err != nil {
+			t.Fatal(err)
+		}
+		return have, want
+	}
+	if out, exit := boot(t, api.Config{Args: []string{"app", "hello"}, Network: noNetwork}, setup{upper: upper}).end(); exit != (api.Exit{}) {
+		t.Fatalf("%+v, %s", exit, out)
+	}
+	if have, want := blocks(); have < growStep || have == want {
+		t.Errorf("after a short boot the file system has %d blocks of %d", have, want)
+	}
+	if out, exit := boot(t, api.Config{Args: []string{"app", "room", "390"}, Network: noNetwork}, setup{upper: upper}).end(); exit != (api.Exit{}) {
+		t.Fatalf("%+v, %s", exit, out)
+	}
+	if have, want := blocks(); have != want {
+		t.Errorf("after a long boot the file system has %d blocks of %d", have, want)
+	}
+	if out, err := exec.Command("e2fsck", "-f", "-n", upper).CombinedOutput(); err != nil {
+		t.Errorf("e2fsck: %v\n%s", err, out)
 	}
 }
 

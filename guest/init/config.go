@@ -20,19 +20,21 @@ const maxConfig = 4 << 20
 
 // loadConfig reads the config from the initramfs, or from the partition that
 // carries it on a disk.
-func loadConfig() (api.Config, error) {
+func loadConfig() (cfg api.Config, onDisk bool, err error) {
 	doc, err := readBounded(api.ConfigPath)
 	if errors.Is(err, fs.ErrNotExist) {
+		onDisk = true
 		var path string
 		if !until(deviceWait, func() bool { path = findDevice("/sys", "partlabel:"+api.ConfigPartition); return path != "" }) {
-			return api.Config{}, errors.New("the machine has no instance config")
+			return cfg, onDisk, errors.New("the machine has no instance config")
 		}
 		doc, err = readBounded(path)
 	}
 	if err != nil {
-		return api.Config{}, fmt.Errorf("reading the instance config: %w", err)
+		return cfg, onDisk, fmt.Errorf("reading the instance config: %w", err)
 	}
-	return parseConfig(doc)
+	cfg, err = parseConfig(doc)
+	return cfg, onDisk, err
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -41,13 +43,23 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxConfig))
+	doc, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	// Zero bytes after the document, as a partition has them, are not part of it.
+	doc = bytes.TrimRight(doc, "\x00")
+	switch {
+	case len(doc) > maxConfig:
+		return nil, fmt.Errorf("it is larger than %d MiB", maxConfig>>20)
+	case len(doc) == 0:
+		return nil, errors.New("it is empty")
+	}
+	return doc, nil
 }
 
-// parseConfig decodes and checks a config. Zero bytes after the document, as
-// a partition has them, are not part of it.
+// parseConfig decodes and checks a config.
 func parseConfig(doc []byte) (api.Config, error) {
-	doc = bytes.TrimRight(doc, "\x00")
 	cfg, ok := decodeConfig(doc)
 	if !ok {
 		cfg = api.Config{}

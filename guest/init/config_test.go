@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -19,14 +20,14 @@ import (
 func TestParseConfig(t *testing.T) {
 	good := `{"version":1,"args":["x"],"root":{"lower":["serial:root"]}}`
 	for doc, want := range map[string]string{
-		good:                                  "",
-		good + "\x00\x00\x00":                 "",
-		"":                                    "is not valid",
-		"\x00":                                "is not valid",
-		`{"version":1,"args":7}`:              "is not valid",
-		strings.Replace(good, "1", "2", 1):    "has version 2, this guest knows version 1",
-		strings.Replace(good, `"x"`, ``, 1):   "names no program",
-		strings.Replace(good, `"x"`, `""`, 1): "names no program",
+		good:   "",
+		"":     "is not valid",
+		"\x00": "is not valid",
+		`{"version":1,"sysctls":{` + manyKeys(500_000) + `"b":""}}`:          "names no program",
+		`{"version":1,"args":7}`:                                             "is not valid",
+		strings.Replace(good, "1", "2", 1):                                   "has version 2, this guest knows version 1",
+		strings.Replace(good, `"x"`, ``, 1):                                  "names no program",
+		strings.Replace(good, `"x"`, `""`, 1):                                "names no program",
 		strings.Replace(good, `"serial:root"`, ``, 1):                        "names no root disk",
 		strings.Replace(good, `"x"`, `"a\u0000b"`, 1):                        "zero byte",
 		strings.Replace(good, `"args"`, `"stop_signal":"SIGNOPE","args"`, 1): "SIGNOPE",
@@ -36,6 +37,15 @@ func TestParseConfig(t *testing.T) {
 			t.Errorf("%q: %v", doc, err)
 		}
 	}
+}
+
+// manyKeys are a JSON object's.
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"%d":"",`, i)
+	}
+	return b.String()
 }
 
 func TestEtcFiles(t *testing.T) {
@@ -94,6 +104,10 @@ func TestFindDevice(t *testing.T) {
 		"class/block/vdb/serial":              "root",
 		"class/block/nvme0n1/device/serial":   "vol-1   \n",
 		"class/block/sda/device/vpd_pg80":     "\x00\x80\x00\x04disk",
+		"class/block/sdb/device/vpd_pg80":     "\x00\x80\x00\x01x",
+		"class/block/sdb/device/vpd_pg83":     "\x00\x83\x00\x14\x01\x03\x00\x08\x50\x01\x40\x55\x00\x00\x00\x01\x02\x00\x00\x04data",
+		"class/block/sdc/device/vpd_pg83":     "\x00\x83\x00\x20\x02\x01\x00\x1cGoogle  PersistentDisk  logs",
+		"class/block/sdd/device/vpd_pg83":     "\x00\x83\x00\x08\x02\x10\x00\x04port\x02\x00\x00\x09cut",
 		"class/block/sda2/uevent":             "MAJOR=8\nPARTNAME=capstan-config\n",
 		"class/virtio-ports/vport1p2/name":    "org.x\n",
 		"bus/virtio/devices/virtio0/device":   "0x0003\n",
@@ -108,8 +122,9 @@ func TestFindDevice(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"serial:root": "/dev/vdb", "serial:vol-1": "/dev/nvme0n1", "serial:disk": "/dev/sda", "partlabel:capstan-config": "/dev/sda2",
-		"serial:nope": "", "label:root": "", "root": "", "/no/such/device": "", sys: sys,
+		"serial:root": "/dev/vdb", "serial:vol-1": "/dev/nvme0n1", "serial:disk": "/dev/sda", "serial:data": "/dev/sdb", "serial:logs": "/dev/sdc", "serial:port": "", "serial:cut": "", "serial:": "",
+		"partlabel:capstan-config": "/dev/sda2",
+		"serial:nope":              "", "label:root": "", "root": "", "/no/such/device": "", sys: sys,
 	} {
 		if got := findDevice(sys, name); got != want {
 			t.Errorf("%q: %q", name, got)
@@ -120,6 +135,19 @@ func TestFindDevice(t *testing.T) {
 	}
 	if findPort(sys, "org.y") != "" || !hasPorts(sys) || hasPorts(t.TempDir()) {
 		t.Error("ports are misread")
+	}
+}
+
+// Compute Engine's NVMe disks have their names in what NVMe leaves to vendors.
+func TestNameInNamespace(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"device_name":"data-1","disk_type":"PERSISTENT"}`: "data-1", `{"device_name":7}`: "", `{"device_name":"cut`: "", "": "", "\xff": "",
+	} {
+		identity := make([]byte, 4096)
+		copy(identity[384:], doc)
+		if got := nameInNamespace(identity); got != want {
+			t.Errorf("%q: %q", doc, got)
+		}
 	}
 }
 

@@ -31,6 +31,29 @@ type port struct {
 // console is the application's console.
 type console struct{ *port }
 
+// piece is how much the console is given at once: what a serial port takes in
+// less than a second, so that it is seen to move.
+func (c *console) piece() int {
+	if c.serial {
+		return relayBuffer
+	}
+	return 4 << 10
+}
+
+// openSerial opens a serial port by its device's path, as fast as it goes, with
+// nothing in it that came before.
+func openSerial(path string) (*port, error) {
+	if !until(portWait, func() bool { return exists(path) }) {
+		return nil, fmt.Errorf("the machine has no serial port %s", path)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening the serial port %s: %w", path, err)
+	}
+	setRaw(f)
+	return &port{File: f}, nil
+}
+
 // openConsole opens the console port, or the kernel's console on machines
 // without one.
 func openConsole() (*console, error) {
@@ -128,6 +151,29 @@ func (p *port) read(b []byte, eof bool) (n int, err error) {
 	return n, nil
 }
 
+// awaitHost waits until the kernel knows that the host's end of a virtio-serial
+// port is open. That word comes on a queue of its own, maybe after the first
+// bytes; before it, a read that finds nothing looks as if the end were closed.
+// A host that is gone again is no error: the next read tells.
+func (p *port) awaitHost(limit time.Duration) error {
+	raw, err := p.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := p.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	err = raw.Write(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(fds, 0)
+		return err == nil && fds[0].Revents&unix.POLLHUP == 0
+	})
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return p.SetWriteDeadline(time.Time{})
+}
+
 // writeLast writes b and returns once the host has taken it, or after limit.
 func (p *port) writeLast(b []byte, limit time.Duration) error {
 	_ = p.SetWriteDeadline(time.Now().Add(limit)) // where that is not possible, it waits
@@ -182,7 +228,10 @@ func setRaw(f *os.File) {
 		t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 		t.Oflag &^= unix.OPOST
 		t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-		t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+		// Where a serial port is emulated, its other end sets no carrier, and
+		// its speed may count.
+		t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB|unix.CBAUD|unix.HUPCL) | unix.CS8 | unix.CLOCAL | unix.CREAD | unix.B115200
+		t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
 		_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, t)
 	})
 }

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -14,19 +16,56 @@ import (
 // serveControl serves the REST API on the control port, one yamux session
 // after the other, for as long as the machine runs.
 func (g *guest) serveControl() {
-	p, err := openPort(api.ControlPort)
+	p, err := g.openControl()
 	if err != nil {
 		g.log.warnf("%v", err)
 		return
 	}
-	if p == nil {
-		return
-	}
-	for {
+	for again := false; p != nil; again = true {
+		if !p.serial {
+			if err := greet(p, again); err != nil {
+				g.log.warnf("the control channel: %v", err)
+				return
+			}
+		}
 		if err := g.serveSession(p); err != nil {
 			g.log.debugf("the control channel: %v", err)
 		}
 	}
+}
+
+// openControl opens the control port; nil means that this machine has none.
+func (g *guest) openControl() (*port, error) {
+	if g.cfg.Control != "" {
+		return openSerial(g.cfg.Control)
+	}
+	return openPort(api.ControlPort)
+}
+
+// lineQuiet is how long nothing comes of a session that is over.
+const lineQuiet = 200 * time.Millisecond
+
+// greet tells the host that a session can begin on a serial port, which has no
+// end to be seen at which one is over. What is still to come of the last one is
+// thrown away first. An error means that the port is of no use any more.
+func greet(p *port, again bool) error {
+	for buf := make([]byte, 4096); again; {
+		if err := p.SetDeadline(time.Now().Add(lineQuiet)); err != nil {
+			return err
+		}
+		_, err := p.read(buf, true)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	_, err := p.Write([]byte(api.ControlHello))
+	return err
 }
 
 // serveSession serves one session: from the first byte that the host sends
@@ -59,6 +98,11 @@ type session struct {
 	first []byte // bytes that have been read to see whether the host is there
 }
 
+// hostWait bounds the wait for the word that the host has opened a port of
+// which bytes have come. It is shorter than any host takes that has closed its
+// end to come back.
+const hostWait = 300 * time.Millisecond
+
 // await returns when the host has sent the first bytes.
 func (s *session) await() error {
 	if err := s.port.SetDeadline(time.Time{}); err != nil {
@@ -67,6 +111,9 @@ func (s *session) await() error {
 	buf := make([]byte, 4096)
 	n, err := s.port.read(buf, false)
 	s.first = buf[:n]
+	if err == nil && s.port.serial {
+		err = s.port.awaitHost(hostWait)
+	}
 	return err
 }
 

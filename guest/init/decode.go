@@ -41,6 +41,10 @@ func decodeConfig(doc []byte) (cfg api.Config, ok bool) {
 			cfg.StopSignal = s.text()
 		case "stop_timeout":
 			cfg.StopTimeout = int(s.integer())
+		case "console":
+			cfg.Console = s.text()
+		case "control":
+			cfg.Control = s.text()
 		case "root":
 			s.root(&cfg.Root)
 		case "network":
@@ -49,8 +53,14 @@ func decodeConfig(doc []byte) (cfg api.Config, ok bool) {
 			s.mounts(&cfg.Mounts)
 		case "sysctls":
 			cfg.Sysctls = s.table()
+		case "image":
+			s.image(&cfg.Image)
 		case "time":
 			cfg.Time = s.integer()
+		case "begin":
+			cfg.Begin = s.boolean()
+		case "stop_by_nmi":
+			cfg.StopByNMI = s.boolean()
 		case "verbose":
 			cfg.Verbose = s.boolean()
 		default:
@@ -59,6 +69,25 @@ func decodeConfig(doc []byte) (cfg api.Config, ok bool) {
 	})
 	s.space()
 	return cfg, !s.failed && len(s.rest) == 0
+}
+
+func (s *scanner) image(i *api.Image) {
+	s.object(func(key string) {
+		switch key {
+		case "name":
+			i.Name = s.text()
+		case "digest":
+			i.Digest = s.text()
+		case "memory":
+			i.Memory = s.integer()
+		case "cpus":
+			i.CPUs = int(s.integer())
+		case "ports":
+			i.Ports = s.texts()
+		default:
+			s.failed = true
+		}
+	})
 }
 
 func (s *scanner) root(r *api.Root) {
@@ -113,6 +142,8 @@ func (s *scanner) mounts(all *[]api.Mount) {
 				m.File = s.text()
 			case "read_only":
 				m.ReadOnly = s.boolean()
+			case "wait":
+				m.Wait = int(s.integer())
 			default:
 				s.failed = true
 			}
@@ -167,11 +198,15 @@ func (s *scanner) sequence(open, end byte, item func()) {
 
 func (s *scanner) array(item func()) { s.sequence('[', ']', item) }
 
+// maxKeys is how many keys an object of the plain form has at most.
+const maxKeys = 1000
+
 // object calls value for every key; a key that comes twice is a failure.
 func (s *scanner) object(value func(key string)) {
 	var seen []string
 	s.sequence('{', '}', func() {
 		key := s.text()
+		s.failed = s.failed || len(seen) == maxKeys
 		for _, k := range seen {
 			if k == key {
 				s.failed = true

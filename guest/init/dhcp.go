@@ -25,11 +25,23 @@ const (
 	minLease = 2 * time.Second
 )
 
-// startDHCP gets a lease, after the change up, and keeps it for as long as the
-// machine runs.
-func (g *guest) startDHCP(index int, up change) {
+// startDHCP gets a lease, after the change up; keep keeps it for as long as
+// the machine runs.
+func (g *guest) startDHCP(index int, up change) (keep func()) {
 	if err := commit(up, linkUp(index, 0)); err != nil {
 		g.log.warnf("%v", err)
+		return func() {}
+	}
+	// The client polls for a random number, without end and without a pause.
+	ready := seeded()
+	select {
+	case <-ready:
+	case <-time.After(seedWait):
+		g.log.warnf("the machine has no source of random numbers yet, such as RDRAND or virtio-rng: it goes on without an address")
+		go func() {
+			<-ready
+			g.keepLease(index, nil)
+		}()
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dhcpWait)
@@ -38,7 +50,7 @@ func (g *guest) startDHCP(index int, up change) {
 	if err != nil {
 		g.log.warnf("asking DHCP for an address: %v", err)
 	}
-	go g.keepLease(index, lease) // ends with the machine
+	return func() { g.keepLease(index, lease) }
 }
 
 // lease asks for a lease, or to renew old, and applies what comes.

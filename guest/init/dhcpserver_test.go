@@ -3,10 +3,8 @@
 package main
 
 import (
-	"encoding/binary"
-	"errors"
-	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -15,68 +13,35 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 )
 
-// wire is the network of a machine as QEMU's "socket" backend gives it: each
-// Ethernet frame after four bytes of length. To a DHCP server it is the
-// connection on which requests come.
-type wire struct {
-	net.Conn
+// dhcpWire is a machine's network to a DHCP server: the connection on which
+// requests come.
+type dhcpWire struct {
+	*wire
 	mac net.HardwareAddr // of the last that asked
 }
 
 // The server, on the machine's network.
-var (
-	serverIP  = net.IPv4(192, 0, 2, 1).To4()
-	serverMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-)
+var serverIP = net.IPv4(192, 0, 2, 1).To4()
 
-const ethernetHead, ipHead, udpHead = 14, 20, 8
-
-// ReadFrom returns the next UDP datagram to a DHCP server's port.
-func (w *wire) ReadFrom(b []byte) (int, net.Addr, error) {
+// ReadFrom returns the next datagram to a DHCP server's port.
+func (w *dhcpWire) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
-		var size [4]byte
-		if _, err := io.ReadFull(w, size[:]); err != nil {
+		d, err := w.receive()
+		if err != nil {
 			return 0, nil, err
 		}
-		n := binary.BigEndian.Uint32(size[:])
-		if n > 1<<16 {
-			return 0, nil, errors.New("no frame is so long")
+		if d.to.Port() == dhcpv4.ServerPort {
+			w.mac = d.mac
+			return copy(b, d.body), &net.UDPAddr{IP: d.from.Addr().AsSlice(), Port: dhcpv4.ClientPort}, nil
 		}
-		frame := make([]byte, n)
-		if _, err := io.ReadFull(w, frame); err != nil {
-			return 0, nil, err
-		}
-		if n < ethernetHead+ipHead+udpHead || binary.BigEndian.Uint16(frame[12:]) != 0x0800 {
-			continue // ARP, IPv6
-		}
-		w.mac = net.HardwareAddr(frame[6:12])
-		packet := frame[ethernetHead:]
-		udp := packet[int(packet[0]&15)*4:]
-		if packet[9] != 17 || binary.BigEndian.Uint16(udp[2:]) != dhcpv4.ServerPort {
-			continue
-		}
-		return copy(b, udp[udpHead:binary.BigEndian.Uint16(udp[4:])]), &net.UDPAddr{IP: net.IP(packet[12:16]), Port: dhcpv4.ClientPort}, nil
 	}
 }
 
-// WriteTo sends a datagram to the machine's DHCP client.
-func (w *wire) WriteTo(b []byte, _ net.Addr) (int, error) {
-	udp := binary.BigEndian.AppendUint16(nil, dhcpv4.ServerPort)
-	udp = binary.BigEndian.AppendUint16(udp, dhcpv4.ClientPort)
-	udp = binary.BigEndian.AppendUint16(udp, uint16(udpHead+len(b)))
-	udp = append(append(udp, 0, 0), b...) // no checksum
-	ip := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0}
-	binary.BigEndian.PutUint16(ip[2:], uint16(ipHead+len(udp)))
-	ip = append(append(ip, serverIP...), 255, 255, 255, 255)
-	var sum uint32
-	for i := 0; i < ipHead; i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
-	}
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16))
-	frame := binary.BigEndian.AppendUint32(nil, uint32(ethernetHead+len(ip)+len(udp)))
-	frame = append(append(append(frame, w.mac...), serverMAC...), 8, 0)
-	_, err := w.Conn.Write(append(append(frame, ip...), udp...))
-	return len(b), err
+// WriteTo sends a datagram to the machine's DHCP client, wherever that is.
+func (w *dhcpWire) WriteTo(b []byte, _ net.Addr) (int, error) {
+	from := netip.AddrPortFrom(netip.AddrFrom4([4]byte(serverIP)), dhcpv4.ServerPort)
+	to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), dhcpv4.ClientPort)
+	return len(b), w.send(datagram{w.mac, from, to, b})
 }
 
 // policy is how a server answers.
@@ -96,26 +61,12 @@ type dhcpServer struct {
 
 func newDHCPServer(t *testing.T, p policy) *dhcpServer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &dhcpServer{address: l.Addr().String(), policy: p, asked: make(chan *dhcpv4.DHCPv4, 1000)}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		server, err := server4.NewServer("", nil, s.answer, server4.WithConn(&wire{Conn: conn}))
+	s := &dhcpServer{policy: p, asked: make(chan *dhcpv4.DHCPv4, 1000)}
+	s.address = onWire(t, func(w *wire) {
+		server, err := server4.NewServer("", nil, s.answer, server4.WithConn(&dhcpWire{wire: w}))
 		if err == nil {
 			_ = server.Serve() // until the machine's end
 		}
-	}()
-	t.Cleanup(func() {
-		l.Close()
-		<-served
 	})
 	return s
 }

@@ -107,7 +107,8 @@ func TestDiskWithEverything(t *testing.T) {
 	}
 }
 
-// A root by its disk's serial number, where virtio is not what carries it.
+// A root by its disk's serial number or by the name that the disk's vendor has
+// given it, where virtio is not what carries it.
 func TestSerialNumbers(t *testing.T) {
 	k, err := theKit()
 	if err != nil {
@@ -119,6 +120,7 @@ func TestSerialNumbers(t *testing.T) {
 	for name, device := range map[string]string{
 		"NVMe": "-device nvme,drive=r,serial=R00T",
 		"SCSI": "-device virtio-scsi-pci,id=v -device scsi-hd,drive=r,bus=v.0,serial=R00T",
+		"name": "-device virtio-scsi-pci,id=v -device scsi-hd,drive=r,bus=v.0,serial=1,device_id=R00T",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out, exit := boot(t, api.Config{}, setup{machine: "q35", disk: drives + " " + device}).end(); out != "hello\n" || exit != (api.Exit{}) {
@@ -134,6 +136,26 @@ func TestNoConfig(t *testing.T) {
 	_, exit := boot(t, api.Config{}, setup{disk: "-drive if=none,id=d,format=raw,file=" + disk + " -device virtio-blk-device,drive=d"}).end()
 	if want := "the machine has no instance config"; exit.Status != statusFailed || exit.Reason != want {
 		t.Errorf("%+v", exit)
+	}
+}
+
+// A machine whose disk has a config that is none says so in one line of its
+// console and ends.
+func TestBadConfigPartition(t *testing.T) {
+	for name, c := range map[string]struct{ doc, want string }{
+		"truncated":     {`{"version":1,"args":["app"],"ro`, "the instance config is not valid: unexpected end of JSON input"},
+		"other version": {`{"version":2,"args":["app"]}`, "the instance config has version 2, this guest knows version 1"},
+		"noise":         {strings.Repeat("\x9d\x00\r\n\x1b[2J", 100_000), "the instance config is not valid: invalid character '\\u009d' looking for beginning of value"},
+		"zeros":         {"", "reading the instance config: it is empty"},
+		"huge":          {`{"version":1,"args":["` + strings.Repeat("x", 9<<20), "reading the instance config: it is larger than 4 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := makeDisk(t, part{api.ConfigPartition, 10 << 20, strings.NewReader(c.doc)})
+			out, exit := boot(t, api.Config{}, setup{noPort: true, disk: "-drive if=none,id=d,format=raw,file=" + disk + " -device virtio-blk-device,drive=d"}).end()
+			if out != "\ncapstan: "+c.want || exit.Status != statusFailed || exit.Reason != c.want {
+				t.Errorf("%q; %+v", out, exit)
+			}
+		})
 	}
 }
 

@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deviceWait bounds the wait for a device that the config names.
-const deviceWait = 10 * time.Second
-
 // mount is one call of mount(2).
 type mount struct {
 	source, target, kind string
@@ -109,69 +106,4 @@ func setAttribute(path, value string) error {
 	defer unix.Close(fd)
 	_, err = unix.Write(fd, []byte(value))
 	return err
-}
-
-// waitDevice returns the path of the block device that name means, in the
-// forms that api.Root describes.
-func waitDevice(name string) (string, error) {
-	var path string
-	if !until(deviceWait, func() bool { path = findDevice("/sys", name); return path != "" }) {
-		return "", fmt.Errorf("the machine has no disk %q", name)
-	}
-	return path, nil
-}
-
-// findDevice looks name up in the sysfs at sys; "" means not there (yet).
-func findDevice(sys, name string) string {
-	key, value, ok := strings.Cut(name, ":")
-	if strings.HasPrefix(name, "/") || !ok {
-		if _, err := os.Stat(name); err != nil {
-			return ""
-		}
-		return name
-	}
-	class := filepath.Join(sys, "class/block")
-	entries, _ := os.ReadDir(class) // none yet: the caller waits
-	for _, e := range entries {
-		dir := filepath.Join(class, e.Name())
-		switch key {
-		case "serial":
-			if deviceSerial(dir) != value {
-				continue
-			}
-		case "partlabel":
-			if !hasLine(attribute(dir, "uevent"), "PARTNAME="+value) {
-				continue
-			}
-		default:
-			return ""
-		}
-		return filepath.Join("/dev", e.Name())
-	}
-	return ""
-}
-
-// deviceSerial reads the serial number of a disk: virtio and NVMe have it as
-// an attribute; SCSI as page 0x80 of its vital product data, after a header
-// of four bytes (SPC-4, 7.8.13).
-func deviceSerial(dir string) string {
-	for _, file := range []string{"serial", "device/serial"} {
-		if s := attribute(dir, file); s != "" {
-			return s
-		}
-	}
-	page, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg80"))
-	if err != nil || len(page) < 4 {
-		return ""
-	}
-	return strings.TrimSpace(string(page[4:]))
-}
-
-func hasLine(text, line string) bool {
-	for l := range strings.Lines(text) {
-		if strings.TrimRight(l, "\n") == line {
-			return true
-		}
-	}
-	return false
 }

@@ -33,6 +33,7 @@ func (g *guest) finish(e api.Exit) {
 	if g.app != nil && !g.app.output.drain(drainStall) {
 		g.log.warnf("the console did not take the rest of the output")
 	}
+	g.growth.end()
 	if err := g.settleDisks(); err != nil {
 		g.log.warnf("%v", err)
 	}
@@ -48,7 +49,15 @@ func (g *guest) report(e api.Exit) {
 		os.Stderr.Write(api.FormatExit(e))
 		return
 	}
-	report := api.FormatExit(e)
+	boot := ""
+	if g.cfg.Begin {
+		boot = bootID()
+	}
+	report := api.FormatExitOf(boot, e)
+	if !g.console.serial && g.cfg.Console == "" {
+		// Not even the kernel's last words ("reboot: Power down") come behind it.
+		_ = setAttribute("/proc/sys/kernel/printk", "0")
+	}
 	if e.Reason != "" && !g.console.serial {
 		// Nobody but people reads the kernel's console.
 		report = append([]byte("\ncapstan: "+e.Reason), report...)

@@ -56,7 +56,7 @@ func (g *guest) furnish(volatile bool) error {
 		}
 	}
 	for _, m := range g.cfg.Mounts {
-		if err := mountConfigured(m); err != nil {
+		if err := g.mountConfigured(m); err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,7 @@ type kit struct{ kernel, init, root, bare string }
 var theKit = sync.OnceValues(makeKit)
 
 func TestMain(m *testing.M) {
+	relayMain()
 	code := m.Run()
 	if k, err := theKit(); err == nil {
 		os.RemoveAll(filepath.Dir(k.init))
@@ -157,6 +158,7 @@ type setup struct {
 	bare    bool   // the root has nothing but the application
 	disk    string // a disk's arguments in place of the config's archive and the root
 	upper   string // an ext4 image
+	cloud   string // the name of the one that the machine's firmware tells of
 	args    []string
 	raw     []byte // a config document in place of the marshalled one
 	noPort  bool   // no console port: the kernel's console it is

@@ -25,6 +25,9 @@ var sysctls = []struct{ name, value string }{
 	{"fs.inotify.max_user_instances", "8192"},
 	{"fs.inotify.max_user_watches", "1048576"},
 	{"kernel.pid_max", "4194304"},
+	// How the kernel passes on that a host wants the end (Xen's xl shutdown,
+	// Hyper-V): a program of the root file system by default.
+	{"kernel.poweroff_cmd", "/proc/1/exe " + powerOffArg},
 	{"kernel.threads-max", "1048576"},
 	{"net.core.rmem_max", "16777216"},
 	{"net.core.somaxconn", "65535"},

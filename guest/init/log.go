@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -38,4 +39,24 @@ func uptime() int64 {
 func (l *log) warnf(format string, args ...any) {
 	line := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
 	fmt.Fprintf(l.out, "capstan: %s\r\n", line)
+}
+
+// showKernel lets the kernel say all that it does, where its command line was
+// made before anybody could ask for that.
+func (l *log) showKernel() {
+	const (
+		printk     = "/proc/sys/kernel/printk"
+		everything = "7"
+		readAll    = 3 // syslog(2)
+	)
+	if level, _, _ := strings.Cut(attribute(printk), "\t"); level == everything {
+		return
+	}
+	said := make([]byte, 256<<10)
+	if n, err := unix.Klogctl(readAll, said); err == nil {
+		l.out.Write(bytes.ReplaceAll(said[:n], []byte("\n"), []byte("\r\n")))
+	}
+	if err := setAttribute(printk, everything); err != nil {
+		l.warnf("setting what the kernel says: %v", err)
+	}
 }

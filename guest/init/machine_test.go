@@ -16,20 +16,25 @@ import (
 	"capstan/guest/api"
 )
 
-// The power button is every cloud's and hypervisor's soft stop.
-func TestPowerButton(t *testing.T) {
-	for name, kind := range map[string]string{"q35": "q35", "microvm": "microvm,acpi=on,rtc=on"} {
+// The power button is most clouds' and hypervisors' soft stop, an NMI that of
+// vSphere, where it is asked for.
+func TestAskedToStop(t *testing.T) {
+	for name, tt := range map[string]struct{ kind, command string }{
+		"q35":     {"q35", "system_powerdown"},
+		"microvm": {"microvm,acpi=on,rtc=on", "system_powerdown"},
+		"NMI":     {"q35", "inject-nmi"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			qmp := filepath.Join(t.TempDir(), "qmp")
-			m := boot(t, api.Config{Args: []string{"app", "stop"}, Network: noNetwork},
-				setup{machine: kind, args: []string{"-qmp", "unix:" + qmp + ",server=on,wait=off"}})
+			m := boot(t, api.Config{Args: []string{"app", "stop"}, Network: noNetwork, StopByNMI: name == "NMI"},
+				setup{machine: tt.kind, args: []string{"-qmp", "unix:" + qmp + ",server=on,wait=off"}})
 			m.expect("ready\n")
 			conn, err := net.Dial("unix", qmp)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if _, err := fmt.Fprintln(conn, `{"execute":"qmp_capabilities"}{"execute":"system_powerdown"}`); err != nil {
+			if _, err := fmt.Fprintf(conn, `{"execute":"qmp_capabilities"}{"execute":%q}`+"\n", tt.command); err != nil {
 				t.Fatal(err)
 			}
 			if out, exit := m.end(); exit != (api.Exit{Status: 7}) || !strings.Contains(out, "got terminated") {
@@ -39,11 +44,14 @@ func TestPowerButton(t *testing.T) {
 	}
 }
 
-// A SIGTERM to PID 1, as reboot-like tools of the image send it, is a stop.
+// A SIGTERM to PID 1, as reboot-like tools of the image send it, is a stop. So
+// is the kernel's own command for an orderly end, which Xen's toolstack starts.
 func TestSignalToInit(t *testing.T) {
-	out, exit := boot(t, api.Config{Args: []string{"app", "term"}, Network: noNetwork}, setup{}).end()
-	if exit != (api.Exit{Status: 7}) || !strings.Contains(out, "got terminated") {
-		t.Errorf("%+v; %s", exit, out)
+	for _, act := range []string{"term", "poweroff"} {
+		out, exit := boot(t, api.Config{Args: []string{"app", act}, Network: noNetwork}, setup{}).end()
+		if exit != (api.Exit{Status: 7}) || !strings.Contains(out, "got terminated") {
+			t.Errorf("%s: %+v; %s", act, exit, out)
+		}
 	}
 }
 

@@ -7,7 +7,7 @@
 // see is the host's business.
 //
 // The files follow the order of a boot: main, early, console, config, kernel,
-// network, root, app, supervise, control, finish.
+// network, cloud, clock, root, app, supervise, control, finish.
 package main
 
 import (
@@ -31,6 +31,7 @@ type guest struct {
 	console  *console
 	procs    *reaper
 	upper    *os.File // the upper device's mount, nil if writes are in memory
+	growth   growth
 	app      *app
 	state    state
 	resolver resolver
@@ -41,6 +42,9 @@ type guest struct {
 func main() {
 	started := uptime()
 	if os.Getpid() != 1 {
+		if len(os.Args) == 2 && os.Args[1] == powerOffArg && isInit() {
+			askForEnd()
+		}
 		fmt.Fprintln(os.Stderr, "capstan's init is PID 1 of a virtual machine and does nothing elsewhere")
 		os.Exit(statusFailed)
 	}
@@ -49,6 +53,7 @@ func main() {
 	debug.SetGCPercent(50)
 
 	g := &guest{log: newLog(), stops: make(chan api.StopRequest, 4)}
+	g.growth.stop = make(chan struct{})
 	g.state.name, g.state.exited = "starting", make(chan struct{})
 	exit := g.run(started)
 	g.finish(exit)
@@ -59,6 +64,12 @@ func main() {
 func (g *guest) run(started int64) api.Exit {
 	if err := g.boot(started); err != nil {
 		return api.Exit{Status: statusFailed, Reason: err.Error()}
+	}
+	if g.cfg.Begin {
+		g.begin()
+	}
+	if g.cfg.StopByNMI {
+		g.watchNMI()
 	}
 	if exit, started := g.startApp(); !started {
 		return exit
@@ -77,18 +88,38 @@ func (g *guest) boot(started int64) error {
 	if g.console, err = openConsole(); err != nil {
 		return err
 	}
-	if g.cfg, err = loadConfig(); err != nil {
+	var onDisk bool
+	if g.cfg, onDisk, err = loadConfig(); err != nil {
 		return err
 	}
 	g.log.verbose = g.cfg.Verbose
+	if g.cfg.Console != "" {
+		p, err := openSerial(g.cfg.Console)
+		if err != nil {
+			return err
+		}
+		if _, err := p.Write([]byte(api.ConsoleHello)); err != nil {
+			return fmt.Errorf("writing to the serial port %s: %w", g.cfg.Console, err)
+		}
+		g.console = &console{p}
+	}
+	if g.log.verbose {
+		g.log.showKernel()
+	}
 	g.log.debugf("PID 1 began at %d us", started/1000)
 	g.log.debugf("read the config")
 	g.procs = newReaper()
 	g.setKernel()
-	if err := g.setNetwork(); err != nil {
+	keepNetwork, err := g.setNetwork()
+	if err != nil {
 		return err
 	}
 	g.log.debugf("set the network up")
+	if c, ok := findCloud("/sys/class/dmi/id"); ok && onDisk && !g.cfg.Network.None {
+		g.askCloud(c)
+		go g.keepClock(c)
+	}
+	go keepNetwork() // ends with the machine, as keepClock does
 	if err := g.mountRoot(); err != nil {
 		return err
 	}

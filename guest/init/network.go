@@ -33,8 +33,9 @@ type hop struct {
 
 // setNetwork brings the loopback and eth0 up before the application starts.
 // A network that does not come is told and not waited for: the application
-// may do without.
-func (g *guest) setNetwork() error {
+// may do without. keep looks after the network from then on, for as long as
+// the machine runs.
+func (g *guest) setNetwork() (keep func(), err error) {
 	const loopback = 1 // always the first
 	up := linkUp(loopback, 0)
 	n := &g.cfg.Network
@@ -44,22 +45,21 @@ func (g *guest) setNetwork() error {
 	case !until(linkWait, func() bool { index = linkIndex(device); return index > 0 }):
 		g.log.warnf("the machine has no network interface %s", device)
 	case n.Address == "":
-		g.startDHCP(index, up)
-		return nil
+		return g.startDHCP(index, up), nil
 	default:
 		a, err := staticAddress(n.Address, n.Gateway)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := commit(append([]change{up}, a.changes(index, netip.Prefix{})...)...); err != nil {
 			g.log.warnf("%v", err)
 		}
-		return nil
+		return func() {}, nil
 	}
 	if err := commit(up); err != nil {
 		g.log.warnf("%v", err)
 	}
-	return nil
+	return func() {}, nil
 }
 
 func staticAddress(cidr, gateway string) (address, error) {

@@ -20,13 +20,14 @@ type relay struct {
 }
 
 // startRelay starts a relay. If the console fails, the application's output
-// is dropped: it must not stand still for that.
-func startRelay(to io.Writer, from *os.File) *relay {
+// is dropped: it must not stand still for that. The console takes a piece at a
+// time.
+func startRelay(to io.Writer, from *os.File, piece int) *relay {
 	r := &relay{done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		defer from.Close()
-		buf := make([]byte, relayBuffer)
+		buf := make([]byte, piece)
 		var werr error
 		for {
 			n, err := from.Read(buf)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -86,55 +85,16 @@ func (g *guest) mountUpper() (volatile bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := mountExt4(dev, upperDir, 0); err != nil {
+	if label, ok := strings.CutPrefix(name, "partlabel:"); ok {
+		if err := growPartition(dev, label); err != nil {
+			g.log.warnf("the disk is larger than what is used of it: %v", err)
+		}
+	}
+	if err := g.mountExt4(dev, upperDir, 0); err != nil {
 		return false, fmt.Errorf("the writable disk %q cannot be used: %w", name, err)
 	}
 	g.upper, err = os.Open(upperDir)
 	return false, err
-}
-
-// mountExt4 mounts an ext4 device and grows the file system to the device's
-// size if that has become larger.
-func mountExt4(dev, target string, flags uintptr) error {
-	if err := (mount{dev, target, "ext4", flags | unix.MS_NOATIME, ""}).do(); err != nil {
-		return err
-	}
-	if flags&unix.MS_RDONLY != 0 {
-		return nil
-	}
-	have, want, err := ext4Blocks(dev)
-	if err != nil || have >= want {
-		return err
-	}
-	dir, err := os.Open(target)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	const resize = 0x40086610 // EXT4_IOC_RESIZE_FS: _IOW('f', 16, __u64)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), resize, uintptr(unsafe.Pointer(&want))); errno != 0 {
-		return fmt.Errorf("growing the file system on %s to %d blocks: %w", dev, want, errno)
-	}
-	return nil
-}
-
-// ext4Blocks returns how many blocks the file system on dev has and how many
-// there is room for.
-func ext4Blocks(dev string) (have, want uint64, err error) {
-	f, err := os.Open(dev)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	super := make([]byte, 1024)
-	if _, err := f.ReadAt(super, 1024); err != nil {
-		return 0, 0, fmt.Errorf("reading the superblock of %s: %w", dev, err)
-	}
-	size, err := f.Seek(0, 2)
-	if err != nil {
-		return 0, 0, err
-	}
-	return blockCounts(super, uint64(size))
 }
 
 // switchRoot makes the new root the machine's, as switch_root(8) does. The

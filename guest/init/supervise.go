@@ -44,6 +44,28 @@ func (g *guest) supervise() api.Exit {
 	}
 }
 
+// powerOffArg makes another process of PID 1's program ask PID 1 for the end.
+const powerOffArg = "poweroff"
+
+// isInit tells whether PID 1 runs the same program as this process.
+func isInit() bool {
+	own, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	first, err := os.Stat("/proc/1/exe")
+	return err == nil && os.SameFile(own, first)
+}
+
+// askForEnd is what the kernel's poweroff_cmd does. It does not return.
+func askForEnd() {
+	if err := unix.Kill(1, unix.SIGTERM); err != nil {
+		fmt.Fprintf(os.Stderr, "asking PID 1 for the end: %v\n", err)
+		os.Exit(statusFailed)
+	}
+	os.Exit(0)
+}
+
 // stop asks the application to end and returns when its time is over. A
 // second request can only shorten the time.
 func (g *guest) stop(deadline <-chan time.Time, req api.StopRequest) <-chan time.Time {

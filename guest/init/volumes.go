@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,7 +87,7 @@ func makeMountPoint(m api.Mount) error {
 }
 
 // mountConfigured mounts m into the new root.
-func mountConfigured(m api.Mount) error {
+func (g *guest) mountConfigured(m api.Mount) error {
 	target, err := inRoot(m.Target)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func mountConfigured(m api.Mount) error {
 	if _, err := os.Stat(where); m.File != "" && err == nil {
 		return bindFile(m, where, target)
 	}
-	if err := mountOn(m, where); err != nil {
+	if err := g.mountOn(m, where); err != nil {
 		return fmt.Errorf("mounting %s: %w", m.Target, err)
 	}
 	if m.File == "" {
@@ -123,7 +124,7 @@ func bindFile(m api.Mount, share, target string) error {
 	return nil
 }
 
-func mountOn(m api.Mount, where string) error {
+func (g *guest) mountOn(m api.Mount, where string) error {
 	var flags uintptr
 	if m.ReadOnly {
 		flags = unix.MS_RDONLY
@@ -138,11 +139,16 @@ func mountOn(m api.Mount, where string) error {
 	case "tmpfs":
 		return mount{"tmpfs", where, "tmpfs", flags | unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"}.do()
 	case "ext4":
-		dev, err := waitDevice(m.Source)
+		find := waitDevice
+		if m.Wait > 0 {
+			g.log.debugf("waiting for the disk %s", m.Source)
+			find = func(name string) (string, error) { return waitAttached(name, time.Duration(m.Wait)*time.Second) }
+		}
+		dev, err := find(m.Source)
 		if err != nil {
 			return err
 		}
-		return mountExt4(dev, where, flags)
+		return g.mountExt4(dev, where, flags)
 	}
 	return fmt.Errorf("%q is no type of file system that this guest knows", m.Type)
 }

@@ -27,7 +27,7 @@ files:
   /usr/app/app.jar: build/&
   /usr/app/two: '&/&.bin'
 `, File{
-			Base: "cloudius/osv-base", Cmdline: []string{"/tools/hello.so"}, Build: "make",
+			Base: "cloudius/osv-base", Cmdline: []string{"/tools/hello.so"}, CmdlineText: "/tools/hello.so", Build: "make",
 			Files: []Copy{
 				{Guest: "/tools/hello.so", Host: "hello.so", Line: 9},
 				{Guest: "/usr/app/app.jar", Host: "build/app.jar", Line: 10},
@@ -61,7 +61,7 @@ arch: arm64
 		{"into a directory", "base: x\nfiles:\n  /etc/app/: conf/*.conf\n",
 			File{Base: "x", Files: []Copy{{Guest: "/etc/app", Into: true, Host: "conf/*.conf", Line: 3}}}},
 		{"cmdline with quotes", "cmdline: /bin/sh -c 'echo \"$HOME\"; true'\n",
-			File{Cmdline: []string{"/bin/sh", "-c", `echo "$HOME"; true`}}},
+			File{Cmdline: []string{"/bin/sh", "-c", `echo "$HOME"; true`}, CmdlineText: `/bin/sh -c 'echo "$HOME"; true'`}},
 		{"windows line ends", "base: x\r\nmemory: 1G\r\n", File{Base: "x", Memory: 1 << 30}},
 	}
 	for _, tt := range tests {
@@ -105,8 +105,8 @@ func TestParseMistakes(t *testing.T) {
 		{"base: x\ncmdline: []\n", `Capstanfile:2: cmdline: names no program (expected a command line, or a list of words)`},
 		{"base: x\ncmdline: '\"\" a'\n", `Capstanfile:2: cmdline: names no program (expected a command line, or a list of words)`},
 		{"base: x\ncmdline: {a: b}\n", `Capstanfile:2: cmdline: found a map (expected a command line, or a list of words)`},
-		{"base: x\ncmdline: a 'b\n", `Capstanfile:2: cmdline: a ' is never closed`},
-		{"base: x\ncmdline: a; b\n", `Capstanfile:2: cmdline: ';' is for a shell, and there is none in the guest: quote it, or write a list such as ["/bin/sh", "-c", "…"]`},
+		{"cmdline: a 'b\n", `Capstanfile:1: cmdline: a ' is never closed`},
+		{"cmdline: a; b\n", `Capstanfile:1: cmdline: ';' is for a shell, and there is none in the guest: quote it, or write a list such as ["/bin/sh", "-c", "…"]`},
 		{"base: x\ncmdline: [a, [b]]\n", `Capstanfile:2: cmdline: found a list (expected a word)`},
 		{"base: x\nfiles: a\n", `Capstanfile:2: files: found "a" (expected a map of guest path to host path)`},
 		{"base: x\nfiles: [a]\n", `Capstanfile:2: files: found a list (expected a map of guest path to host path)`},
@@ -173,6 +173,26 @@ func TestParseMistakes(t *testing.T) {
 		if err.Error() != tt.want {
 			t.Errorf("%q:\ngot  %s\nwant %s", tt.text, err, tt.want)
 		}
+	}
+}
+
+// TestOSvCmdline: a command line of OSv's is none of a Linux program, and what
+// it is shows when the base is known.
+func TestOSvCmdline(t *testing.T) {
+	const line = `--env=A=b /one.so "x y"; /two.so & /three.so`
+	f, err := Parse("Capstanfile", []byte("base: x\ncmdline: '"+line+"'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.CmdlineText != line || f.Cmdline != nil {
+		t.Errorf("it is %q and %q", f.CmdlineText, f.Cmdline)
+	}
+	var mistake *Error
+	if err := f.CheckWords(); !errors.As(err, &mistake) || mistake.Line != 2 || mistake.Key != "cmdline" {
+		t.Errorf("CheckWords: %v", err)
+	}
+	if f, err = Parse("Capstanfile", []byte("base: x\ncmdline: /one.so\n")); err != nil || f.CheckWords() != nil {
+		t.Errorf("%v, %v", err, f.CheckWords())
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package capstanfile reads and checks a Capstanfile, the YAML file that says
-// how an application's image is made, and the .capstanignore file beside it.
+// how an application's image is made, and the .capstanignore file beside it. It
+// reads the two files that describe a package of old Capstan's as well, for OSv.
 //
 // It parses text only: it opens no file but the one it is asked for, resolves
 // no image name and looks at none of the paths that a Capstanfile mentions.

@@ -11,7 +11,8 @@ import (
 // maxReported bounds how many mistakes of one file are reported.
 const maxReported = 20
 
-// Error is one mistake in a Capstanfile or a .capstanignore.
+// Error is one mistake in a Capstanfile, a .capstanignore, or a file that
+// describes a package.
 type Error struct {
 	File       string // as the caller named it
 	Line       int    // from 1; 0 where the mistake has no line
@@ -54,6 +55,9 @@ func (e *Error) Error() string {
 func (e *Error) Hint() string {
 	if filepath.Base(e.File) == IgnoreName {
 		return "one pattern a line, such as /build or /**/*.o"
+	}
+	if file := filepath.ToSlash(e.File); strings.HasSuffix(file, PackageName) || strings.HasSuffix(file, RunName) {
+		return "capstan package --help explains the keys"
 	}
 	if e.acted {
 		return "mend that line, or what it names"

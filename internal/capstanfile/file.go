@@ -25,7 +25,7 @@ type File struct {
 	Raw  []byte // its text, for fingerprints
 
 	Base    string            // image to build upon; "" builds on nothing
-	Cmdline []string          // argv; nil leaves the base's command as it is
+	Cmdline []string          // argv; nil leaves the base's command as it is; see CheckWords
 	Build   string            // shell command to run before files are read; may be ""
 	Rootfs  string            // directory for /; "" means DefaultRootfs where it exists
 	Files   []Copy            // in the order of the file; later ones win
@@ -39,7 +39,12 @@ type File struct {
 	Labels  map[string]string // nil where not given
 	Arch    string            // "amd64", "arm64", or "" for the host's
 
-	lines map[string]int
+	// CmdlineText is cmdline as it is written, which OSv reads by rules of its
+	// own; "" for a list.
+	CmdlineText string
+
+	lines    map[string]int
+	notWords *Error // what keeps CmdlineText from being words
 }
 
 // Copy is one entry of the key files.
@@ -56,6 +61,16 @@ type Copy struct {
 
 // Key names the entry in messages.
 func (c Copy) Key() string { return "files " + c.Guest }
+
+// CheckWords returns the mistake in a cmdline that is no list of words, as a
+// Linux program needs one. It may be a command line of OSv's, which only shows
+// when the base is known; without a base, Parse reports it.
+func (f *File) CheckWords() error {
+	if f.notWords != nil {
+		return f.notWords
+	}
+	return nil
+}
 
 // Line returns the line of a top-level key, or 0 where it is not given.
 func (f *File) Line(key string) int { return f.lines[key] }

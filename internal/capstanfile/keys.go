@@ -63,6 +63,9 @@ func (p *parser) keys(root *yaml.Node) {
 			p.wrong(e.keyNode, oneLine(e.key), "unknown key", expected, better)
 		}
 	}
+	if p.file.notWords != nil && !given["base"] {
+		p.mistakes = append(p.mistakes, p.file.notWords) // else the base may be OSv's
+	}
 	if len(p.mistakes) == 0 && !given["base"] && !given["cmdline"] {
 		p.fail(root.Line, "cmdline is missing, and there is no base to bring a command",
 			`"cmdline: /path/to/program" or "base: IMAGE"`)
@@ -88,10 +91,12 @@ func (p *parser) cmdline(n *yaml.Node) {
 		}
 		words, err := splitWords(s)
 		if err != nil {
-			p.wrong(n, "cmdline", err.Error(), "", "")
+			p.file.notWords = &Error{File: p.file.Name, Line: n.Line, Column: n.Column, Key: "cmdline", Problem: err.Error()}
+		}
+		p.file.CmdlineText, p.file.Cmdline = s, words
+		if err != nil {
 			return
 		}
-		p.file.Cmdline = words
 	} else {
 		for _, item := range p.list(n, "cmdline", expected) {
 			s, ok := p.scalar(item, "cmdline", "a word")

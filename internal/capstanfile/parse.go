@@ -17,8 +17,7 @@ import (
 // mistakes are reported at once, joined in the order of their lines.
 func Parse(name string, data []byte) (*File, error) {
 	p := &parser{file: &File{Name: name, Raw: data, lines: map[string]int{}}}
-	root := p.document(data)
-	if root != nil {
+	if root := p.documentOf(data, `keys such as "cmdline: /hello"`); root != nil {
 		p.keys(root)
 	}
 	if err := join(p.mistakes); err != nil {
@@ -47,9 +46,9 @@ func (p *parser) fail(line int, problem, expected string) {
 	})
 }
 
-// document returns the one mapping that the text must be, or nil.
-func (p *parser) document(data []byte) *yaml.Node {
-	const expected = `keys such as "cmdline: /hello"`
+// documentOf returns the one mapping that the text must be, or nil. What was
+// expected is for messages.
+func (p *parser) documentOf(data []byte, expected string) *yaml.Node {
 	if len(data) > maxSize {
 		p.fail(0, "larger than 1 MiB", "a short text file")
 		return nil

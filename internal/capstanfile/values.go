@@ -24,8 +24,8 @@ const (
 var memoryForm = regexp.MustCompile(`^(\d{1,12})\s*([A-Za-z]*)$`)
 
 // ParseMemory reads a memory size such as "512M" or "1G" and returns bytes.
-// The unit is mandatory, as it was in old Capstan: m, mb, mib, g, gb or gib in
-// either case, each a power of two.
+// The unit is mandatory, as it was in old Capstan: m, mb, mib, g, gb, gib, t, tb
+// or tib in either case, each a power of two.
 func ParseMemory(s string) (int64, error) {
 	m := memoryForm.FindStringSubmatch(s)
 	if m == nil {
@@ -43,6 +43,8 @@ func ParseMemory(s string) (int64, error) {
 		shift = 20
 	case "g", "gb", "gib":
 		shift = 30
+	case "t", "tb", "tib":
+		shift = 40
 	default:
 		return 0, fmt.Errorf("%s has the unknown unit %q", clip(s), m[2])
 	}

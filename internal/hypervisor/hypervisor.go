@@ -15,20 +15,34 @@ import (
 	"capstan/internal/image/disk"
 )
 
-// Driver starts virtual machines on one platform. It holds no state of its
-// own: all that must survive lies in the instance's directory or in the
-// platform. Its methods may be called by several processes at once.
-type Driver interface {
-	// Name is the platform's, as --on takes it: "qemu".
+// Platform is where machines run.
+type Platform interface {
+	// Name is what --on takes: "qemu".
 	Name() string
 	// Capabilities are what this platform can do.
 	Capabilities() Capabilities
+}
+
+// Driver starts virtual machines on one platform of this host. It holds no
+// state of its own: all that must survive lies in the instance's directory or
+// in the platform. Its methods may be called by several processes at once.
+type Driver interface {
+	Platform
 	// Check tells whether the platform can be used on this host, at once
 	// and without side effects. Its error says what to install.
 	Check(ctx context.Context) error
 	// Start boots spec and returns once the platform runs it. The machine
 	// ends with ctx, and never outlives the process that started it.
 	Start(ctx context.Context, spec *Spec) (Machine, error)
+}
+
+// Cleaner is a driver whose machines can outlive the process that started
+// them, where that is killed.
+type Cleaner interface {
+	// Clean ends what such a process has left running, and has the platform
+	// forget it, for an instance's directory. Where there is nothing, it does
+	// nothing.
+	Clean(ctx context.Context, dir string) error
 }
 
 // Machine is a running virtual machine, owned by the process that started it.
@@ -57,14 +71,32 @@ type Machine interface {
 
 // Capabilities are what a platform can do; Refuse refuses what it cannot.
 type Capabilities struct {
-	Ports  bool     // forwards from the host's ports
-	Shares bool     // directories of the host
-	UDP    bool     // forwards of UDP
-	IPv6   bool     // forwards from IPv6 addresses of the host
-	CPUs   int      // the most of one machine; 0: no bound is known
-	Accels []string // what Spec.Accel may force
+	// Away says that the machines are elsewhere: they have addresses of their
+	// own, no input, and nobody who watches over them.
+	Away bool
+	// Cloud says that what a CloudSpec asks for can be had. Ports are then
+	// opened on the machine's own address.
+	Cloud bool
+	// OneConsole says that the kernel speaks on the application's console.
+	OneConsole bool
+	// Window says that of a console there is a window on its end, of all that
+	// the machine has ever said, and not what it has said since its last start.
+	Window  bool
+	Ports   bool     // forwards from the host's ports
+	Shares  bool     // directories of the host
+	UDP     bool     // forwards of UDP
+	IPv6    bool     // forwards from IPv6 addresses of the host
+	Bridges bool     // machines in the host's own network
+	CPUs    int      // the most of one machine; 0: no bound is known
+	Memory  int64    // the least of one machine, in bytes
+	Accels  []string // what Spec.Accel may force
 	// Firmware is what can boot a System; none cannot boot any.
 	Firmware []Firmware
+	// Disk is the format of the disk that has to hold the guest, on platforms
+	// that boot no kernel by themselves; "" on those that do. Console and
+	// Control are then what the config on the disk says of its channels.
+	Disk             disk.Format
+	Console, Control string
 }
 
 // Spec is one machine to start.
@@ -77,6 +109,10 @@ type Spec struct {
 	// the same as an uncompressed ELF file for direct boot, or "".
 	Kernel       string
 	Decompressed string
+	// Bootable is a disk in Capabilities.Disk's format that holds the guest
+	// with its config, the root and what is written, on platforms that need
+	// one. Guest is what the config says; Kernel and Disks are not used.
+	Bootable string `json:",omitempty"`
 	// System, if there is one, boots in the place of the guest. Of Guest,
 	// only whether there is a network counts then.
 	System *System `json:",omitempty"`
@@ -88,6 +124,9 @@ type Spec struct {
 	// Memory is in bytes.
 	Memory int64
 	CPUs   int
+	// Bridge is an interface of the host, in whose network the machine is a
+	// host of its own; "" gives it a network behind the host's.
+	Bridge string `json:",omitempty"`
 	Ports  []Port
 	Shares []Share
 	// Accel forces an accelerator; "" takes the best that really works.

@@ -443,12 +443,12 @@ func TestStall(t *testing.T) {
 		return stalled
 	}, nil)
 	store, root := newStore(t)
-	e, err := Pull(t.Context(), store, client(remote.Options{Stall: 300 * time.Millisecond}), imageName(t, proxy.Host+"/app:1"), PullOptions{})
+	e, err := Pull(t.Context(), store, client(remote.Options{Stall: time.Second}), imageName(t, proxy.Host+"/app:1"), PullOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := proxy.Count(http.MethodGet, slow); n != 2 {
-		t.Errorf("the blob was asked for %d times, want 2", n)
+	if n := proxy.Count(http.MethodGet, slow); n < 2 {
+		t.Errorf("the blob was asked for %d times, want 2, or more if this machine stalls too", n)
 	}
 	complete(t, store, root, e.Digest)
 }

@@ -47,6 +47,9 @@ func (i *Instance) connect(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 func (i *Instance) do(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
+	if i.remote != nil {
+		return nil, fmt.Errorf("%s runs on %s, where there is no channel to the guest that this takes", i.Config.Name, i.Config.Platform)
+	}
 	u := url.URL{Scheme: "http", Host: "supervisor", Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
@@ -115,10 +118,15 @@ type Attachment struct {
 
 	inst *Instance
 	end  *http.Response
+	read <-chan struct{} // on a remote platform: closed once nobody reads for Output any more
 }
 
 // Attach connects to the instance, to read its output from an offset of the log.
+// On a remote platform that is where its current run begins.
 func (i *Instance) Attach(ctx context.Context, offset int64) (*Attachment, error) {
+	if i.remote != nil {
+		return i.attachRemote(ctx)
+	}
 	output, err := i.output(ctx, offset, true)
 	if err != nil {
 		return nil, err
@@ -133,6 +141,18 @@ func (i *Instance) Attach(ctx context.Context, offset int64) (*Attachment, error
 
 // Wait returns the instance's last state once it has ended.
 func (a *Attachment) Wait(ctx context.Context) (State, error) {
+	if a.inst.remote != nil {
+		select {
+		case <-a.read: // who has read may have heard how it ended
+		case <-ctx.Done():
+			return State{}, ctx.Err()
+		}
+		last, err := a.inst.waitRemote(ctx)
+		if err == nil && a.inst.Config.Remove {
+			err = a.inst.Remove(ctx)
+		}
+		return last, err
+	}
 	var state State
 	err := a.inst.answered(ctx, a.end, &state)
 	return a.inst.stateOr(&state, err)
@@ -155,11 +175,21 @@ func (i *Instance) Input(ctx context.Context, r io.Reader) error {
 // Up waits until the application was started, or the machine has ended before
 // that could be known, and returns the state then. A guest that is slow to
 // start it is not waited for beyond some seconds.
-func (i *Instance) Up(ctx context.Context) (State, error) { return i.state(ctx, "/up") }
+func (i *Instance) Up(ctx context.Context) (State, error) {
+	if i.remote != nil {
+		return i.upRemote(ctx)
+	}
+	return i.state(ctx, "/up")
+}
 
 // Wait returns the instance's last state once it has ended. One that is not
 // running has ended already.
-func (i *Instance) Wait(ctx context.Context) (State, error) { return i.state(ctx, "/wait") }
+func (i *Instance) Wait(ctx context.Context) (State, error) {
+	if i.remote != nil {
+		return i.waitRemote(ctx)
+	}
+	return i.state(ctx, "/wait")
+}
 
 func (i *Instance) state(ctx context.Context, path string) (State, error) {
 	var state State
@@ -183,6 +213,9 @@ func (i *Instance) stateOr(told *State, err error) (State, error) {
 // own stop timeout) before it is killed. It returns once the supervisor has
 // ended too, and the instance is gone if that was asked for.
 func (i *Instance) Stop(ctx context.Context, timeout int) error {
+	if i.remote != nil {
+		return i.stopRemote(ctx, timeout)
+	}
 	query := url.Values{"timeout": {strconv.Itoa(timeout)}}
 	if err := i.call(ctx, http.MethodPost, "/stop", query, nil, nil); err != nil {
 		return err
@@ -192,6 +225,9 @@ func (i *Instance) Stop(ctx context.Context, timeout int) error {
 
 // Kill cuts the instance's power, and returns as Stop does.
 func (i *Instance) Kill(ctx context.Context) error {
+	if i.remote != nil {
+		return i.endRemote(ctx, 0)
+	}
 	if err := i.call(ctx, http.MethodPost, "/kill", nil, nil, nil); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (s *Instances) Create(cfg Config, prepare func(dir string) error) (*Instanc
 		}
 		return nil, fmt.Errorf("making instance %s: %w", cfg.Name, err)
 	}
-	return &Instance{Dir: dir, Config: cfg, State: State{Status: Created}, maker: maker}, nil
+	return &Instance{Dir: dir, Config: cfg, State: State{Status: Created}, maker: maker, remote: s.remotes.find(cfg.Platform)}, nil
 }
 
 // begin makes an unfinished directory with its locks held, which nobody sweeps
@@ -101,13 +101,17 @@ func (s *Instances) sweep(dir string) {
 // left reports whether the instance should be gone: it was to be removed when
 // it ended, and who should have done so was killed.
 func (i *Instance) left() bool {
-	return i.Config.Remove && !i.State.Live() && !supervised(i.Dir) && !isHeld(filepath.Join(i.Dir, makerFile))
+	return i.remote == nil && i.Config.Remove && !i.State.Live() && !supervised(i.Dir) && !isHeld(filepath.Join(i.Dir, makerFile))
 }
 
-// Remove deletes an instance that is not running.
-func (i *Instance) Remove() error {
+// Remove deletes an instance that is not running, its machine on a remote
+// platform included.
+func (i *Instance) Remove(ctx context.Context) error {
 	if i.State.Live() {
 		return fmt.Errorf("%s: %w", i.Config.Name, ErrRunning)
+	}
+	if i.remote != nil {
+		return i.removeRemote(ctx)
 	}
 	return i.remove(patience)
 }
@@ -118,7 +122,32 @@ func (i *Instance) remove(within time.Duration) error {
 		return err
 	}
 	defer held.Close()
+	if err := i.cleaned(); err != nil {
+		return err
+	}
 	return removeDir(i.Dir)
+}
+
+// cleaned ends what may be left of the instance on its platform. Its lock must
+// be held.
+func (i *Instance) cleaned() error {
+	if i.clean == nil {
+		return nil
+	}
+	return i.clean(context.Background(), i)
+}
+
+// bury cleans up behind a supervisor that was killed, and writes down that it
+// was. Where that fails, or somebody else is at it, the next command tries.
+func (i *Instance) bury() {
+	held, err := i.lock(context.Background(), noPatience)
+	if err != nil {
+		return
+	}
+	defer held.Close()
+	if i.cleaned() == nil && writeJSON(filepath.Join(i.Dir, stateFile), i.State) == nil {
+		i.abandoned = false
+	}
 }
 
 // removeDir takes the directory out of the list in one step, then deletes it.
@@ -169,7 +198,7 @@ func (i *Instance) lock(ctx context.Context, within time.Duration) (*flock.Flock
 		return nil, fmt.Errorf("locking %s: %w", i.Dir, err)
 	}
 	// The lock may be that of a removed instance, and its name another's.
-	now, err := read(i.Dir)
+	now, err := Remotes{}.read(i.Dir)
 	if err != nil || now.Config.ID != i.Config.ID {
 		l.Close()
 		return nil, fmt.Errorf("%s: %w", i.Config.Name, ErrNotFound)

@@ -16,7 +16,7 @@ func nothing(string) error { return nil }
 
 // Many make, list, find and remove instances at the same time, in few names.
 func TestManyAtOnce(t *testing.T) {
-	all := Under(t.TempDir())
+	all := Under(t.TempDir(), nil)
 	var wg sync.WaitGroup
 	for n := range 16 {
 		wg.Go(func() {
@@ -33,7 +33,7 @@ func TestManyAtOnce(t *testing.T) {
 				if _, err := all.List(); err != nil {
 					t.Errorf("list: %v", err)
 				}
-				if err := i.Remove(); err != nil {
+				if err := i.Remove(t.Context()); err != nil {
 					t.Errorf("remove: %v", err)
 				}
 			}
@@ -63,7 +63,7 @@ func TestMakerKilled(t *testing.T) {
 
 // A directory whose maker still works on it is not swept, however old it is.
 func TestUnfinished(t *testing.T) {
-	all := Under(t.TempDir())
+	all := Under(t.TempDir(), nil)
 	i, err := all.Create(Config{ID: NewID(), Name: "slow"}, func(dir string) error {
 		old := time.Now().Add(-time.Hour)
 		if err := os.Chtimes(dir, old, old); err != nil {
@@ -89,16 +89,16 @@ func TestUnfinished(t *testing.T) {
 // What was removed cannot be removed again, nor another by its name.
 func TestRemovedMeanwhile(t *testing.T) {
 	all, old := create(t, Config{Name: "one"})
-	if err := old.Remove(); err != nil {
+	if err := old.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := old.Remove(); !errors.Is(err, ErrNotFound) {
+	if err := old.Remove(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("removed twice: %v", err)
 	}
 	if _, err := all.Create(Config{ID: NewID(), Name: "one"}, nothing); err != nil {
 		t.Fatal(err)
 	}
-	if err := old.Remove(); !errors.Is(err, ErrNotFound) {
+	if err := old.Remove(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("another was removed: %v", err)
 	}
 	if _, err := all.Get("one"); err != nil {
@@ -129,7 +129,7 @@ func TestDamaged(t *testing.T) {
 			if _, err := i.Stats(context.Background()); !errors.Is(err, ErrNotRunning) {
 				t.Errorf("stats: %v", err)
 			}
-			if err := i.Remove(); err != nil {
+			if err := i.Remove(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})

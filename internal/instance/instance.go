@@ -8,6 +8,7 @@
 package instance
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -39,6 +40,9 @@ type Config struct {
 	// Remove deletes the instance when it ends.
 	Remove  bool    `json:"remove,omitempty"`
 	Restart Restart `json:"restart,omitzero"`
+	// Replicas is of how many machines the instance was made, if it is a group
+	// of them; else 0.
+	Replicas int `json:"replicas,omitempty"`
 	// Machine is what the driver boots; Dir and the kernel's paths are
 	// filled in at each start.
 	Machine hypervisor.Spec `json:"machine"`
@@ -60,6 +64,10 @@ const (
 	Restarting Status = "restarting"
 	Exited     Status = "exited" // the application ended and said how
 	Dead       Status = "dead"   // the machine ended without a word; see Reason
+
+	// Of instances on remote platforms:
+	Making  Status = "making"  // its machine is being made
+	Unknown Status = "unknown" // the platform does not say; see Reason
 )
 
 // State is how an instance fares.
@@ -74,9 +82,21 @@ type State struct {
 	AccelWhy string            `json:"accel_why,omitempty"`
 	PID      int               `json:"pid,omitempty"`
 	Restarts int               `json:"restarts,omitempty"`
+
+	// Of instances on remote platforms: the machine's address, whether its
+	// power was cut, and since when it is off though its last words are awaited.
+	Address string    `json:"address,omitempty"`
+	Killed  bool      `json:"killed,omitempty"`
+	Off     time.Time `json:"off,omitzero"`
+
+	// Of groups: how many machines are wanted, or would be after a start, and
+	// those that there are.
+	Replicas int                 `json:"replicas,omitempty"`
+	Members  []hypervisor.Member `json:"members,omitempty"`
 }
 
-// Live reports whether a supervisor owns the instance.
+// Live reports whether a supervisor owns the instance, or its machine on a
+// remote platform is on.
 func (s State) Live() bool { return s.Status == Running || s.Status == Restarting }
 
 // Instance is one instance as its directory showed it.
@@ -88,14 +108,30 @@ type Instance struct {
 	// and can be looked at and removed, not started.
 	Damaged error
 
-	maker *flock.Flock // held from Create to Start, else nil
+	maker  *flock.Flock // held from Create to Start, else nil
+	remote *remote      // nil where a supervisor runs the machine
+	heard  *api.Exit    // the report that was read while its machine was on
+	clean  Clean
+	// abandoned says that its supervisor was killed, and that nobody has looked
+	// yet for what that has left behind.
+	abandoned bool
 }
 
-// Instances is the folder of all instances.
-type Instances struct{ dir string }
+// Clean ends what the platform still runs of an instance whose supervisor was
+// killed. Where there is nothing, it does nothing.
+type Clean func(ctx context.Context, i *Instance) error
 
-// Under returns the instances of a capstan root.
-func Under(root string) *Instances { return &Instances{filepath.Join(root, "instances")} }
+// Instances is the folder of all instances.
+type Instances struct {
+	dir     string
+	clean   Clean
+	remotes Remotes
+}
+
+// Under returns the instances of a capstan root. clean may be nil.
+func Under(root string, clean Clean) *Instances {
+	return &Instances{dir: filepath.Join(root, "instances"), clean: clean}
+}
 
 var (
 	// ErrNotFound is wrapped where no instance has the name.
@@ -141,7 +177,7 @@ func NewID() string {
 // Get finds an instance by its name or by an unambiguous beginning of its ID.
 func (s *Instances) Get(name string) (*Instance, error) {
 	if validName.MatchString(name) {
-		if i, err := read(filepath.Join(s.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		if i, err := s.read(filepath.Join(s.dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return i, err
 		}
 	}
@@ -181,12 +217,15 @@ func (s *Instances) List() ([]*Instance, error) {
 			s.sweep(dir)
 			continue
 		}
-		i, err := read(dir)
+		i, err := s.read(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile, or not ours
 		}
 		if err != nil {
 			return nil, err
+		}
+		if i.abandoned {
+			i.bury()
 		}
 		if i.left() && i.remove(noPatience) == nil {
 			continue
@@ -195,6 +234,14 @@ func (s *Instances) List() ([]*Instance, error) {
 	}
 	sort.SliceStable(all, func(a, b int) bool { return all[a].Config.Created.After(all[b].Config.Created) })
 	return all, nil
+}
+
+func (s *Instances) read(dir string) (*Instance, error) {
+	i, err := s.remotes.read(dir)
+	if err == nil {
+		i.clean = s.clean
+	}
+	return i, err
 }
 
 // path is a path of the instance's config as this host has it.
@@ -207,7 +254,7 @@ func (i *Instance) path(p string) string {
 
 // read reads the instance in dir. One whose files are damaged, by a crash of
 // the host, is dead and can be removed; it must not hide the others.
-func read(dir string) (*Instance, error) {
+func (r Remotes) read(dir string) (*Instance, error) {
 	i := &Instance{Dir: dir}
 	file := filepath.Join(dir, configFile)
 	err := readJSON(file, &i.Config)
@@ -219,6 +266,7 @@ func read(dir string) (*Instance, error) {
 		i.Damaged = damaged
 	}
 	if err == nil {
+		i.remote = r.find(i.Config.Platform)
 		err = i.Refresh()
 	}
 	if errors.As(err, &damaged) {
@@ -244,11 +292,14 @@ func (i *Instance) Refresh() error {
 			return &damagedError{filepath.Join(i.Dir, stateFile)}
 		}
 		switch {
-		case held || !state.Live():
+		case i.remote != nil && state.Status == Making && !held:
+			i.State = State{Status: Dead, Reason: "the command that made it was killed", Exit: api.Exit{Status: ExitLost}}
+			return nil
+		case held || !state.Live() || i.remote != nil:
 			i.State = state
 			return nil
 		case again: // else the state may have been written after the first look
-			i.State = state.lost()
+			i.State, i.abandoned = state.lost(), true
 			return nil
 		}
 	}

@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"fmt"
 	"io"
 	"time"
 
@@ -12,9 +11,45 @@ import (
 // the beginning of an exit report. PID 1 writes reports in one piece.
 const quiet = 50 * time.Millisecond
 
-// relay copies a machine's console to the log until it ends, and returns the
-// exit report that stood at its end.
-func (c *consoleLog) relay(console io.Reader) (api.Exit, bool, error) {
+// unreported passes a console on, but for the exit report at its end.
+type unreported struct {
+	w    io.Writer
+	held []byte // what may belong to it
+}
+
+func (u *unreported) Write(p []byte) (int, error) {
+	u.held = append(u.held, p...)
+	pass := len(u.held) - api.HoldBack(u.held)
+	if _, err := u.w.Write(u.held[:pass]); err != nil {
+		return 0, err
+	}
+	u.held = append([]byte(nil), u.held[pass:]...)
+	return len(p), nil
+}
+
+// doubtful reports whether what is held back is a report in part, at the most.
+func (u *unreported) doubtful() bool {
+	return len(u.held) > 0 && len(u.held) < len(api.FormatExit(api.Exit{}))
+}
+
+// release passes on what is held back: it was for nothing.
+func (u *unreported) release() error {
+	_, err := u.w.Write(u.held)
+	u.held = nil
+	return err
+}
+
+// end passes on what is left, and returns the report.
+func (u *unreported) end() (api.Exit, bool, error) {
+	rest, exit, reported := api.ParseExit(u.held)
+	_, err := u.w.Write(rest)
+	return exit, reported, err
+}
+
+// relay copies a machine's console to w until it ends, and returns the exit
+// report that stood at its end. What may be its beginning is held back for
+// the time quiet.
+func relay(w io.Writer, console io.Reader) (api.Exit, bool, error) {
 	pieces, done := make(chan []byte), make(chan struct{})
 	defer close(done)
 	go func() {
@@ -34,37 +69,24 @@ func (c *consoleLog) relay(console io.Reader) (api.Exit, bool, error) {
 			}
 		}
 	}()
-	var held []byte
+	out := &unreported{w: w}
 	for {
 		var silence <-chan time.Time
-		if len(held) > 0 && len(held) < len(api.FormatExit(api.Exit{})) {
+		if out.doubtful() {
 			silence = time.After(quiet)
 		}
+		var err error
 		select {
 		case piece, ok := <-pieces:
 			if !ok {
-				rest, exit, reported := api.ParseExit(held)
-				_, err := c.Write(rest)
-				return exit, reported, logError(err)
+				return out.end()
 			}
-			held = append(held, piece...)
-			keep := api.HoldBack(held)
-			if _, err := c.Write(held[:len(held)-keep]); err != nil {
-				return api.Exit{}, false, logError(err)
-			}
-			held = append([]byte(nil), held[len(held)-keep:]...)
+			_, err = out.Write(piece)
 		case <-silence:
-			if _, err := c.Write(held); err != nil {
-				return api.Exit{}, false, logError(err)
-			}
-			held = nil
+			err = out.release()
+		}
+		if err != nil {
+			return api.Exit{}, false, err
 		}
 	}
-}
-
-func logError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("writing the console's log: %w", err)
 }

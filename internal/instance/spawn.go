@@ -25,23 +25,33 @@ func (e *StartError) Hint() string { return e.hint }
 // Started is a supervisor that this process has spawned.
 type Started struct {
 	State State
-	cmd   *exec.Cmd
+	cmd   *exec.Cmd // nil where the machine is a remote platform's
 	door  io.Closer
 }
 
 // Attached lets the supervisor end once the instance has: until then it waits,
 // so that this process can connect to it and miss nothing.
-func (s *Started) Attached() { s.door.Close() }
+func (s *Started) Attached() {
+	if s.cmd != nil {
+		s.door.Close()
+	}
+}
 
 // Wait returns once the supervisor process has ended.
 func (s *Started) Wait() {
-	s.door.Close()
-	s.cmd.Wait()
+	if s.cmd != nil {
+		s.door.Close()
+		s.cmd.Wait()
+	}
 }
 
 // Start spawns the instance's supervisor and returns once the machine runs.
-// The supervisor outlives the caller.
+// The supervisor outlives the caller. On a remote platform there is none, and
+// the machine is switched on.
 func (i *Instance) Start(ctx context.Context) (*Started, error) {
+	if i.remote != nil {
+		return i.startRemote(ctx)
+	}
 	if i.maker != nil {
 		defer i.maker.Close()
 	}

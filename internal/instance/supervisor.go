@@ -17,9 +17,10 @@ import (
 
 // Boot is what a supervisor needs beside the instance's own directory.
 type Boot struct {
-	Driver hypervisor.Driver
+	// Driver is the driver of the instance's platform.
+	Driver func(platform string) (hypervisor.Driver, error)
 	// Guest finds the guest: Kernel and Decompressed as in hypervisor.Spec.
-	// It is not asked for where an instance has a system of its own.
+	// It is not asked for where an instance's disk boots by itself.
 	Guest func() (kernel, decompressed string, err error)
 	// Log bounds the console's log.
 	Log LogLimit
@@ -117,7 +118,7 @@ func (s *supervisor) drain(server *http.Server) {
 
 // claim takes the instance's lock.
 func claim(ctx context.Context, dir string) (*Instance, io.Closer, error) {
-	inst, err := read(dir)
+	inst, err := Remotes{}.read(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -226,6 +227,8 @@ func (s *supervisor) spec() (hypervisor.Spec, error) {
 		system := *spec.System
 		system.Disk, system.Base = s.inst.path(system.Disk), s.inst.path(system.Base)
 		spec.System = &system
+	} else if spec.Bootable != "" {
+		spec.Bootable = s.inst.path(spec.Bootable)
 	} else if s.boot.Guest != nil {
 		var err error
 		if spec.Kernel, spec.Decompressed, err = s.boot.Guest(); err != nil {
@@ -245,7 +248,11 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 	if err := os.Truncate(spec.KernelLog, 0); err != nil && !os.IsNotExist(err) {
 		return State{}, fmt.Errorf("emptying the kernel's log: %w", err)
 	}
-	m, err := s.boot.Driver.Start(ctx, &spec)
+	driver, err := s.boot.Driver(s.inst.Config.Platform)
+	if err != nil {
+		return State{Restarts: restarts}, err
+	}
+	m, err := driver.Start(ctx, &spec)
 	if err != nil {
 		return State{Restarts: restarts}, err
 	}
@@ -275,8 +282,9 @@ func (s *supervisor) once(ctx context.Context, restarts int, ready func(Ready)) 
 		m.Wait()
 		s.console.letGo()
 	}()
-	report, reported, relayErr := s.console.relay(m.Console())
+	report, reported, relayErr := relay(s.console, m.Console())
 	if relayErr != nil {
+		relayErr = fmt.Errorf("writing the console's log: %w", relayErr)
 		m.Kill() // nobody would ever see what it says
 	}
 	end := m.Wait()

@@ -80,7 +80,7 @@ func (m *scripted) Wait() hypervisor.End {
 
 func create(t *testing.T, cfg Config) (*Instances, *Instance) {
 	t.Helper()
-	all := Under(t.TempDir())
+	all := Under(t.TempDir(), nil)
 	cfg.ID, cfg.Created = NewID(), time.Now()
 	i, err := all.Create(cfg, func(string) error { return nil })
 	if err != nil {
@@ -100,7 +100,7 @@ func startAttached(t *testing.T, i *Instance, d hypervisor.Driver, attached <-ch
 	t.Helper()
 	ready, done := make(chan Ready, 1), make(chan error, 1)
 	go func() {
-		done <- Supervise(context.Background(), i.Dir, Boot{Driver: d, Log: DefaultLog, Attached: attached}, func(r Ready) { ready <- r })
+		done <- Supervise(context.Background(), i.Dir, Boot{Driver: func(string) (hypervisor.Driver, error) { return d, nil }, Log: DefaultLog, Attached: attached}, func(r Ready) { ready <- r })
 	}()
 	select {
 	case r := <-ready:
@@ -171,7 +171,7 @@ func TestKillAndWait(t *testing.T) {
 	if err := Supervise(context.Background(), i.Dir, Boot{Log: DefaultLog}, func(Ready) {}); !errors.Is(err, ErrRunning) {
 		t.Errorf("a second supervisor: %v", err)
 	}
-	if err := i.Remove(); err == nil {
+	if err := i.Remove(t.Context()); err == nil {
 		t.Error("a running instance was removed")
 	}
 	if err := i.Kill(context.Background()); err != nil {
@@ -187,7 +187,7 @@ func TestKillAndWait(t *testing.T) {
 		t.Errorf("followed %q, %v", out.String(), err)
 	}
 	i.Refresh()
-	if err := i.Remove(); err != nil {
+	if err := i.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -319,7 +319,7 @@ func TestAfterKilledSupervisor(t *testing.T) {
 
 // The socket works however long the path to the instance is.
 func TestLongPath(t *testing.T) {
-	all := Under(filepath.Join(t.TempDir(), strings.Repeat("d", 100)))
+	all := Under(filepath.Join(t.TempDir(), strings.Repeat("d", 100)), nil)
 	i, err := all.Create(Config{ID: NewID(), Name: strings.Repeat("n", 63)}, func(string) error { return nil })
 	if err != nil {
 		t.Fatal(err)

@@ -64,6 +64,16 @@ func (s *Store) Link(ctx context.Context, digest v1.Hash, blob v1.Descriptor, ds
 	return s.withRootBy(ctx, digest, link, func() error { return linkOrCopy(ctx, cached, dst) })
 }
 
+// OpenLink opens what Link would put somewhere, for reading.
+func (s *Store) OpenLink(ctx context.Context, digest v1.Hash, blob v1.Descriptor) (f *os.File, err error) {
+	link := func() error { return s.linkRoot(ctx, digest, blob) }
+	err = s.withRootBy(ctx, digest, link, func() error {
+		f, err = os.Open(s.rootPath(digest))
+		return err
+	})
+	return f, err
+}
+
 // linkRoot verifies a blob and makes it a root. The root's lock must be held.
 func (s *Store) linkRoot(ctx context.Context, digest v1.Hash, blob v1.Descriptor) error {
 	pin, err := s.newStage(ctx, digest)

@@ -146,7 +146,7 @@ func (w *worker) root(ctx context.Context, name Name) error {
 func start(t *testing.T, root string, seed, steps int) (cmd *exec.Cmd, output func() string) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0], "-test.run=^TestWorker$")
-	cmd.Env = append(os.Environ(), envRoot+"="+root, fmt.Sprintf("%s=%d", envSeed, seed), fmt.Sprintf("%s=%d", envSteps, steps))
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), envRoot+"="+root, fmt.Sprintf("%s=%d", envSeed, seed), fmt.Sprintf("%s=%d", envSteps, steps))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,11 +1,13 @@
 // Package drivertest is what every hypervisor driver must pass: a machine's
-// life on the real platform, seen through package hypervisor alone.
+// life on the real platform, seen through package hypervisor alone. What a
+// driver declares that it cannot do must be refused.
 //
 // The guest is drivertest/guest, a PID 1 of its own. It sets its network up,
 // echoes TCP and UDP on its port 80 and what comes on the control channel,
-// mounts the shares and leaves a file "from-guest" in each, says "ready: " and
-// its disks on the console, answers each line with "echo: " and that line, and
-// ends at "quit". With the argument "panic" it makes the kernel panic instead.
+// mounts the shares and leaves a file "from-guest" in each, says which boot this
+// is where it has a writable partition, says "ready: " and its disks on the
+// console, answers each line with "echo: " and that line, and ends at "quit".
+// With the argument "panic" it makes the kernel panic instead.
 package drivertest
 
 import (
@@ -17,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,26 +29,39 @@ import (
 )
 
 // timeout bounds each machine's life, under emulation on a busy host.
-const timeout = 2 * time.Minute
+const timeout = 5 * time.Minute
 
 // Run runs the suite. makeSpec gives a spec that boots the guest, with a
 // directory of its own and without ports, shares and disks; the suite adds
-// those that it needs.
-func Run(t *testing.T, driver hypervisor.Driver, makeSpec func(t *testing.T) *hypervisor.Spec) {
-	s := suite{driver, makeSpec}
-	for name, test := range map[string]func(*testing.T){
+// those that it needs. kernel is Kernel's, for drivers that need a disk to boot
+// from.
+func Run(t *testing.T, driver hypervisor.Driver, makeSpec func(t *testing.T) *hypervisor.Spec, kernel []byte) {
+	s := suite{driver, makeSpec, kernel}
+	tests := map[string]func(*testing.T){
 		"console":       s.console,
 		"control":       s.control,
-		"ports":         s.ports,
-		"port in use":   s.portInUse,
-		"disks":         s.disks,
-		"shares":        s.shares,
-		"many devices":  s.manyDevices,
 		"kill":          s.kill,
 		"context":       s.context,
 		"panic":         s.panics,
 		"missing files": s.missingFiles,
-	} {
+		"refusals":      s.refusals,
+	}
+	can := driver.Capabilities()
+	if can.Disk != "" {
+		tests["kept"] = s.kept
+	} else {
+		tests["disks"], tests["many devices"] = s.disks, s.manyDevices
+	}
+	if can.Ports {
+		tests["ports"], tests["port in use"] = s.ports, s.portInUse
+	}
+	if can.Shares {
+		tests["shares"] = s.shares
+	}
+	if _, ok := driver.(hypervisor.Cleaner); ok {
+		tests["left behind"] = s.leftBehind
+	}
+	for name, test := range tests {
 		t.Run(name, test)
 	}
 }
@@ -53,6 +69,18 @@ func Run(t *testing.T, driver hypervisor.Driver, makeSpec func(t *testing.T) *hy
 type suite struct {
 	driver   hypervisor.Driver
 	makeSpec func(t *testing.T) *hypervisor.Spec
+	kernel   []byte
+}
+
+// boot starts a machine, with the disk that it needs.
+func (s suite) boot(t *testing.T, ctx context.Context, spec *hypervisor.Spec) (hypervisor.Machine, error) {
+	t.Helper()
+	if can := s.driver.Capabilities(); can.Disk != "" && spec.Bootable == "" {
+		spec.Bootable = filepath.Join(spec.Dir, "disk."+string(can.Disk))
+		spec.Guest.Version, spec.Guest.Console, spec.Guest.Control = api.Version, can.Console, can.Control
+		s.compose(t, spec)
+	}
+	return s.driver.Start(ctx, spec)
 }
 
 // running is a machine whose guest is ready.
@@ -67,7 +95,7 @@ type running struct {
 // start boots spec and waits until the guest is ready.
 func (s suite) start(t *testing.T, ctx context.Context, spec *hypervisor.Spec) *running {
 	t.Helper()
-	m, err := s.driver.Start(ctx, spec)
+	m, err := s.boot(t, ctx, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +257,7 @@ func (s suite) portInUse(t *testing.T) {
 	taken := l.Addr().(*net.TCPAddr).AddrPort()
 	spec := s.makeSpec(t)
 	spec.Ports = []hypervisor.Port{{Host: taken.Addr(), HostPort: taken.Port(), Guest: 80, Protocol: "tcp"}}
-	_, err = s.driver.Start(t.Context(), spec)
+	_, err = s.boot(t, t.Context(), spec)
 	if !errors.Is(err, hypervisor.ErrPortInUse) || !strings.Contains(err.Error(), taken.String()) {
 		t.Errorf("got %v", err)
 	}
@@ -261,10 +289,6 @@ func disk(t *testing.T, name string) string {
 }
 
 func (s suite) shares(t *testing.T) {
-	if !s.driver.Capabilities().Shares {
-		t.Log("the driver shares no directories")
-		return
-	}
 	spec := s.makeSpec(t)
 	for _, tag := range []string{"open", "closed"} {
 		dir := filepath.Join(t.TempDir(), "with, comma")
@@ -324,7 +348,7 @@ func (s suite) context(t *testing.T) {
 	if end := r.Wait(); end.Cause != hypervisor.Killed {
 		t.Errorf("the machine's end is %+v", end)
 	}
-	if _, err := s.driver.Start(ctx, s.makeSpec(t)); !errors.Is(err, context.Canceled) {
+	if _, err := s.boot(t, ctx, s.makeSpec(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("starting with an ended context: %v", err)
 	}
 }
@@ -334,12 +358,15 @@ func (s suite) panics(t *testing.T) {
 	spec.Guest.Args = []string{"panic"}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	m, err := s.driver.Start(ctx, spec)
+	m, err := s.boot(t, ctx, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if end := m.Wait(); end.Cause != hypervisor.PoweredOff || !strings.Contains(end.Detail, "panic") {
 		t.Errorf("the machine's end is %+v", end)
+	}
+	if err := ctx.Err(); err != nil {
+		t.Errorf("the machine ran on after the panic: %v", err)
 	}
 	log, err := os.ReadFile(spec.KernelLog)
 	if err != nil || !strings.Contains(string(log), "Kernel panic") {
@@ -349,15 +376,84 @@ func (s suite) panics(t *testing.T) {
 
 func (s suite) missingFiles(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "absent")
-	for name, change := range map[string]func(*hypervisor.Spec){
+	changes := map[string]func(*hypervisor.Spec){
 		"kernel": func(s *hypervisor.Spec) { s.Kernel, s.Decompressed = absent, "" },
 		"disk":   func(s *hypervisor.Spec) { s.Disks = []hypervisor.Disk{{Path: absent, Serial: "root"}} },
 		"share":  func(s *hypervisor.Spec) { s.Shares = []hypervisor.Share{{Path: absent, Tag: "share"}} },
-	} {
+	}
+	if s.driver.Capabilities().Disk != "" {
+		changes = map[string]func(*hypervisor.Spec){"disk": func(s *hypervisor.Spec) { s.Bootable = absent }}
+	}
+	for name, change := range changes {
 		spec := s.makeSpec(t)
 		change(spec)
 		if _, err := s.driver.Start(t.Context(), spec); err == nil || !strings.Contains(err.Error(), absent) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// kept: what is written on the disk is there at the next start.
+func (s suite) kept(t *testing.T) {
+	spec := s.makeSpec(t)
+	spec.Guest.Root.Upper = "partlabel:capstan-data"
+	for _, want := range []string{"boot 1", "boot 2"} {
+		r := s.start(t, t.Context(), spec)
+		if !slices.Contains(r.said, want) {
+			t.Errorf("no %q in %q", want, r.said)
+		}
+		r.quit(t)
+	}
+}
+
+// leftBehind: another process than the machine's owner ends it, and it can be
+// started again.
+func (s suite) leftBehind(t *testing.T) {
+	spec := s.makeSpec(t)
+	r := s.start(t, t.Context(), spec)
+	cleaner := s.driver.(hypervisor.Cleaner)
+	for range 2 { // the second time there is nothing to do
+		if err := cleaner.Clean(t.Context(), spec.Dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rest, err := io.ReadAll(r.lines); err != nil {
+		t.Errorf("the console of a machine that was ended: %q, %v", rest, err)
+	}
+	r.Wait()
+	s.start(t, t.Context(), spec).quit(t)
+}
+
+// refusals: what the driver says that it cannot do is refused, in a sentence
+// with a way out.
+func (s suite) refusals(t *testing.T) {
+	can := s.driver.Capabilities()
+	port := func(host, protocol string) []hypervisor.Port {
+		return []hypervisor.Port{{Host: netip.MustParseAddr(host), HostPort: 1, Guest: 1, Protocol: protocol}}
+	}
+	for name, c := range map[string]struct {
+		can  bool
+		asks func(*hypervisor.Spec)
+	}{
+		"ports":     {can.Ports, func(s *hypervisor.Spec) { s.Ports = port("127.0.0.1", "tcp") }},
+		"UDP":       {can.UDP, func(s *hypervisor.Spec) { s.Ports = port("127.0.0.1", "udp") }},
+		"IPv6":      {can.IPv6, func(s *hypervisor.Spec) { s.Ports = port("::1", "tcp") }},
+		"bridges":   {can.Bridges, func(s *hypervisor.Spec) { s.Bridge = "eth0" }},
+		"shares":    {can.Shares, func(s *hypervisor.Spec) { s.Shares = []hypervisor.Share{{Path: "/", Tag: "tag"}} }},
+		"disks":     {can.Disk == "", func(s *hypervisor.Spec) { s.Disks = []hypervisor.Disk{{Path: "/", Serial: "root"}} }},
+		"a disk":    {can.Disk != "", func(s *hypervisor.Spec) { s.Bootable = "/" }},
+		"many CPUs": {can.CPUs == 0, func(s *hypervisor.Spec) { s.CPUs = can.CPUs + 1 }},
+		"no memory": {can.Memory == 0, func(s *hypervisor.Spec) { s.Memory = max(can.Memory-1, 0) }},
+		"BIOS":      {slices.Contains(can.Firmware, hypervisor.BIOS), func(s *hypervisor.Spec) { s.System = &hypervisor.System{Firmware: hypervisor.BIOS} }},
+		"UEFI":      {slices.Contains(can.Firmware, hypervisor.UEFI), func(s *hypervisor.Spec) { s.System = &hypervisor.System{Firmware: hypervisor.UEFI} }},
+		"nonsense":  {false, func(s *hypervisor.Spec) { s.Accel = "nonsense" }},
+	} {
+		spec := &hypervisor.Spec{Memory: 1 << 30}
+		c.asks(spec)
+		err := hypervisor.Refuse(s.driver, spec)
+		var cannot *hypervisor.CannotError
+		if refused := errors.As(err, &cannot) && cannot.Hint() != ""; refused == c.can {
+			t.Errorf("%s, which it can: %v, is answered with %v", name, c.can, err)
 		}
 	}
 }

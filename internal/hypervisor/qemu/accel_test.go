@@ -50,10 +50,9 @@ func TestKVMWithoutPermission(t *testing.T) {
 func TestProbeAccel(t *testing.T) {
 	start := time.Now()
 	name, why := ProbeAccel()
-	took := time.Since(start)
-	t.Logf("%s (%s) in %v", name, why, took)
-	if (name == "tcg") != (why != "") || took > time.Second {
-		t.Errorf("got %q, %q in %v", name, why, took)
+	t.Logf("%s (%s) in %v", name, why, time.Since(start))
+	if (name == "tcg") != (why != "") {
+		t.Errorf("got %q, %q", name, why)
 	}
 	all := Accelerators()
 	if last := all[len(all)-1]; last.Name != "tcg" || !last.Works || last.Reason != "" {

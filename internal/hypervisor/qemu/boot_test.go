@@ -14,6 +14,7 @@ import (
 
 	"capstan/internal/hypervisor"
 	"capstan/internal/hypervisor/drivertest"
+	"capstan/internal/image/initramfs"
 )
 
 // guestKernel is the guest that boots; of it only the kernel is used here.
@@ -49,7 +50,9 @@ func withTestGuest(t *testing.T) string {
 		t.Fatal(err)
 	}
 	archive := filepath.Join(dir, "guest.cpio")
-	if err := os.WriteFile(archive, newArchive().file("init", 0o755, content).end(), 0o600); err != nil {
+	var with initramfs.Archive
+	with.File("init", 0o755, content)
+	if err := os.WriteFile(archive, with.End(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	script := fmt.Sprintf("#!/bin/sh\ncat '%s' >> %s && exec '%s' \"$@\"\n", archive, configFile, realQEMU(t))
@@ -101,7 +104,7 @@ func TestConformance(t *testing.T) {
 					Name: "conformance", Dir: dir, Kernel: kernel, Decompressed: decompressed,
 					Memory: 96 << 20, CPUs: 1, Accel: "tcg", KernelLog: filepath.Join(dir, "kernel.log"),
 				}
-			})
+			}, nil)
 		})
 	}
 }

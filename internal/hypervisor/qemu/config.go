@@ -1,15 +1,14 @@
 package qemu
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 
 	"capstan/guest/api"
+	"capstan/internal/image/initramfs"
 )
 
 // configFile is the initramfs with the instance's config, in its directory.
@@ -30,7 +29,7 @@ func writeConfig(dir string, config api.Config) (string, error) {
 		return "", fmt.Errorf("writing the instance's config: %w", err)
 	}
 	defer os.Remove(f.Name()) // gone by then, unless something fails
-	_, err = f.Write(initramfs(api.ConfigPath, doc))
+	_, err = f.Write(initramfs.Config(doc))
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -42,39 +41,4 @@ func writeConfig(dir string, config api.Config) (string, error) {
 		return "", fmt.Errorf("writing the instance's config: %w", err)
 	}
 	return name, nil
-}
-
-// initramfs is an archive of one file and the directory that it lies in.
-func initramfs(name string, content []byte) []byte {
-	return newArchive().directory(path.Dir(name)[1:], 0o700).file(name[1:], 0o600, content).end()
-}
-
-// archive is a cpio archive in the "newc" format of Linux's
-// Documentation/driver-api/early-userspace/buffer-format.rst.
-type archive struct {
-	bytes.Buffer
-	entries int
-}
-
-func newArchive() *archive { return &archive{} }
-
-func (a *archive) directory(name string, permissions int) *archive {
-	return a.entry(name, 0o040000|permissions, nil)
-}
-
-func (a *archive) file(name string, permissions int, content []byte) *archive {
-	return a.entry(name, 0o100000|permissions, content)
-}
-
-func (a *archive) end() []byte { return a.entry("TRAILER!!!", 0, nil).Bytes() }
-
-func (a *archive) entry(name string, mode int, content []byte) *archive {
-	a.entries++
-	fmt.Fprintf(a, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-		a.entries, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-	for _, part := range [][]byte{append([]byte(name), 0), content} {
-		a.Write(part)
-		a.Write(make([]byte, -a.Len()&3))
-	}
-	return a
 }

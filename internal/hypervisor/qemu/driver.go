@@ -12,6 +12,7 @@ import (
 	"github.com/digitalocean/go-qemu/qmp/raw"
 
 	"capstan/internal/hypervisor"
+	"capstan/internal/hypervisor/serial"
 )
 
 // Name is the platform's.
@@ -110,13 +111,13 @@ func (d *Driver) blameVersion(ctx context.Context, err error) error {
 
 // start runs QEMU as l says, and leaves nothing behind where that fails.
 func (d *Driver) start(ctx context.Context, path string, l *launch) (*machine, error) {
-	log, err := openKernelLog(l.spec.KernelLog)
+	log, err := serial.OpenKernelLog(l.spec.KernelLog)
 	if err != nil {
 		return nil, err
 	}
 	c, err := newChannels(l.spec.Dir)
 	if err != nil {
-		log.close()
+		log.Close()
 		return nil, err
 	}
 	l.channels = c.args()
@@ -125,12 +126,12 @@ func (d *Driver) start(ctx context.Context, path string, l *launch) (*machine, e
 	cmd.ExtraFiles = c.theirs
 	proc, err := startProcess(cmd)
 	if err != nil {
-		log.close()
+		log.Close()
 		return nil, errors.Join(unavailable(fmt.Sprintf("starting %s: %v", path, cause(err))), c.close())
 	}
 	m, err := d.handshake(ctx, proc, c, l)
 	if err != nil {
-		log.close()
+		log.Close()
 		return nil, errors.Join(err, c.close())
 	}
 	m.run(ctx, log, c.ours[chanKernel])

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"capstan/internal/hypervisor"
+	"capstan/internal/hypervisor/serial"
 )
 
 // tinySpec is a machine with a tiny kernel.
@@ -365,7 +366,7 @@ func TestNamedChannels(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log, err := openKernelLog("")
+		log, err := serial.OpenKernelLog("")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -52,20 +51,20 @@ func unavailable(reason string) error {
 // find returns the absolute path of QEMU: the one that was asked for, else
 // the PATH's, else one of the usual places.
 func (d *Driver) find() (string, error) {
-	if d.options.Path != "" {
-		path, err := exec.LookPath(d.options.Path)
-		if err != nil {
-			return "", unavailable(fmt.Sprintf("there is no program %s, which the setting qemu_path names (%v)", d.options.Path, cause(err)))
-		}
-		return filepath.Abs(path)
+	path, err := hypervisor.FindProgram(d.options.Path, append([]string{program}, places[runtime.GOOS]...)...)
+	switch {
+	case err != nil && d.options.Path != "":
+		return "", unavailable(fmt.Sprintf("there is no program %s, which the setting qemu_path names (%v)", d.options.Path, cause(err)))
+	case err != nil:
+		return "", unavailable(program + " is not installed")
 	}
-	for _, candidate := range append([]string{program}, places[runtime.GOOS]...) {
-		path, err := exec.LookPath(candidate)
-		if err == nil {
-			return filepath.Abs(path)
-		}
-	}
-	return "", unavailable(program + " is not installed")
+	return path, nil
+}
+
+// Installed tells whether there is a QEMU.
+func (d *Driver) Installed() error {
+	_, err := d.find()
+	return err
 }
 
 // cause is what is below an error of the packages os and exec, whose own text

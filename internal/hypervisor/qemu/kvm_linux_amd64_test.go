@@ -17,10 +17,9 @@ func TestTimeKVM(t *testing.T) {
 	defer device.Close()
 	start := time.Now()
 	err = timeKVM(device)
-	took := time.Since(start)
-	t.Logf("%v in %v", err, took)
-	if (err == nil) != cpuVirtualizes("/proc/cpuinfo") || took > time.Second {
-		t.Errorf("got %v in %v", err, took)
+	t.Logf("%v in %v", err, time.Since(start))
+	if (err == nil) != cpuVirtualizes("/proc/cpuinfo") {
+		t.Errorf("got %v", err)
 	}
 }
 

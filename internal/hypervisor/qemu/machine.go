@@ -13,6 +13,7 @@ import (
 	"github.com/digitalocean/go-qemu/qmp/raw"
 
 	"capstan/internal/hypervisor"
+	"capstan/internal/hypervisor/serial"
 )
 
 // quitTimeout is how long Kill lets QEMU close its files by itself.
@@ -35,12 +36,12 @@ type machine struct {
 }
 
 // run starts what keeps the machine company until its end, which closes done.
-func (m *machine) run(ctx context.Context, log *kernelLog, kernel net.Conn) {
+func (m *machine) run(ctx context.Context, log *serial.KernelLog, kernel net.Conn) {
 	stop := context.AfterFunc(ctx, func() { m.Kill() })
 	relayed := make(chan struct{})
 	go func() {
 		defer close(relayed)
-		log.relay(kernel)
+		log.Relay(kernel)
 		kernel.Close()
 	}()
 	go func() {
@@ -52,7 +53,7 @@ func (m *machine) run(ctx context.Context, log *kernelLog, kernel net.Conn) {
 		if r := m.reason.Load(); r != nil {
 			reason = *r
 		}
-		m.end = m.verdict(reason, log.cause)
+		m.end = m.verdict(reason, log.Panic())
 		close(m.done)
 	}()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,7 +52,9 @@ func beParent(t *testing.T, kernel string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// QEMU says that it listens once its signal handlers are in place.
+	// Whoever ignores hangups for this process (nohup) would do so for QEMU,
+	// too, until that has handlers of its own.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	qemu := exec.Command(path, "-nodefaults", "-display", "none", "-S", "-machine", "none", "-qmp", "stdio")
 	out, err := qemu.StdoutPipe()
 	if err != nil {

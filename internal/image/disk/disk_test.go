@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"io"
@@ -238,6 +239,22 @@ func TestOSvLine(t *testing.T) {
 	}
 }
 
+// TestOSvWord: words are in quotes where OSv would take them for several, or
+// for none.
+func TestOSvWord(t *testing.T) {
+	for word, want := range map[string]string{
+		"/a.so": "/a.so", "--b=c$D": "--b=c$D", "": `""`, "a b": `"a b"`, "a;b": `"a;b"`, "a&b": `"a&b"`, "!": `"!"`,
+		`a"b`: `"a\"b"`, `a\b`: `"a\\b"`, "a\nb": `"a\nb"`, "a\tb": "\"a\tb\"",
+	} {
+		if got := disk.OSvWord(word); got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
+	}
+	if got, want := disk.OSvOption("cwd", "/a b"), `--cwd=/a\ b`; got != want {
+		t.Errorf("OSvOption: %s, want %s", got, want)
+	}
+}
+
 // FuzzOpen: no file makes the readers fail otherwise than by an error, or
 // take long.
 func FuzzOpen(f *testing.F) {
@@ -265,3 +282,26 @@ func FuzzOpen(f *testing.F) {
 		d.ReadAt(head, d.Size-100)
 	})
 }
+
+// FuzzArchives: no file makes the search for a disk in an archive fail
+// otherwise than by an error, or take long.
+func FuzzArchives(f *testing.F) {
+	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range []string{"m.ovf", "m-disk1.vmdk", "m.mf"} {
+		if err := errors.Join(w.WriteHeader(&tar.Header{Name: name, Size: 3}), second(w.Write([]byte("abc")))); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		inside, err := disk.InOVA(bytes.NewReader(b), int64(len(b)))
+		if err == nil && inside != nil {
+			disk.Open(inside, inside.Size())
+		}
+		disk.InTarGz(bytes.NewReader(b), int64(len(b)))
+	})
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -47,7 +47,19 @@ func SetOSvLine(head []byte, line string) error {
 // OSvEnv is the option of OSv's command line that sets a variable. Blanks
 // would end the option, so they are escaped, as the escape itself is.
 func OSvEnv(name, value string) string {
-	return "--env=" + osvEscape.Replace(name+"="+value)
+	return OSvOption("env", name+"="+value)
 }
 
 var osvEscape = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t")
+
+// OSvOption is an option of OSv's command line: "--cwd=/srv".
+func OSvOption(name, value string) string { return "--" + name + "=" + osvEscape.Replace(value) }
+
+// OSvWord is a word of a command in OSv's command line, in quotes where OSv
+// would else not take it for one word (core/commands.cc).
+func OSvWord(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n\f\r\v;&!\"'\\") {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
+}

@@ -13,8 +13,8 @@ const qcow2Magic = qcow2.Magic
 // clusters is the layout of a qcow2 image.
 type clusters struct {
 	qcow2.Header
-	t    *tables
-	file int64 // size of the file
+	l1, t *tables // apart, as each keeps its last page
+	file  int64   // size of the file
 }
 
 func openQCOW2(r io.ReaderAt, size int64) (layout, int64, error) {
@@ -26,7 +26,7 @@ func openQCOW2(r io.ReaderAt, size int64) (layout, int64, error) {
 		}
 		return nil, 0, refuse(QCOW2, hint, "%v", err)
 	}
-	return &clusters{h, newTables(r), size}, h.Size, nil
+	return &clusters{h, newTables(r), newTables(r), size}, h.Size, nil
 }
 
 func (c *clusters) block() int64 { return c.Cluster() }
@@ -34,7 +34,7 @@ func (c *clusters) block() int64 { return c.Cluster() }
 func (c *clusters) locate(n int64) (extent, error) {
 	const offsetMask = 0x00fffffffffffe00
 	perL2 := c.Cluster() / 8
-	l1, err := c.t.uint64(binary.BigEndian, c.L1Offset+n/perL2*8)
+	l1, err := c.l1.uint64(binary.BigEndian, c.L1Offset+n/perL2*8)
 	if err != nil {
 		return extent{}, err
 	}

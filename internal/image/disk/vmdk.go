@@ -24,7 +24,9 @@ const (
 
 // vmdk is the layout of a hosted sparse extent.
 type vmdk struct {
-	t          *tables
+	// The directory is read apart from the tables that it leads to, as each
+	// keeps its last page.
+	dir, t     *tables
 	flags      uint32
 	grain      int64 // bytes
 	directory  int64 // offset
@@ -57,7 +59,7 @@ func openVMDK(r io.ReaderAt, size int64) (layout, int64, error) {
 	}
 	grain, perTable := le.Uint64(b[20:]), int64(le.Uint32(b[44:]))
 	version, directory := le.Uint32(b[4:]), le.Uint64(b[56:])
-	v := &vmdk{t: newTables(r), flags: le.Uint32(b[8:]), perTable: perTable}
+	v := &vmdk{dir: newTables(r), t: newTables(r), flags: le.Uint32(b[8:]), perTable: perTable}
 	switch {
 	case version < 1 || version > 3:
 		return nil, 0, refuse(VMDK, convert, "it is of version %d, and 1 to 3 are known", version)
@@ -116,7 +118,7 @@ func (v *vmdk) locate(n int64) (extent, error) {
 		return extent{}, errors.New("a grain is beyond the directory")
 	}
 	le := binary.LittleEndian
-	table, err := v.t.uint32(le, v.directory+n/v.perTable*4)
+	table, err := v.dir.uint32(le, v.directory+n/v.perTable*4)
 	if err != nil {
 		return extent{}, err
 	}

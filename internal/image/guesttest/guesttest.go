@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"capstan/internal/image/initramfs"
 )
 
 const bootTimeout = 10 * time.Minute // of one boot, under TCG on a busy machine
@@ -57,20 +59,13 @@ func New(t testing.TB, source string) Guest {
 		t.Fatal(err)
 	}
 	initrd := filepath.Join(dir, "initrd")
-	archive := cpioEntry("dev", 0o040755, nil) + cpioEntry("test", 0o100755, content) + cpioEntry("TRAILER!!!", 0, nil)
-	if err := os.WriteFile(initrd, []byte(archive), 0o644); err != nil {
+	var archive initramfs.Archive
+	archive.Directory("dev", 0o755)
+	archive.File("test", 0o755, content)
+	if err := os.WriteFile(initrd, archive.End(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return Guest{kernel, initrd}
-}
-
-// cpioEntry is a file in an initramfs: the kernel's
-// driver-api/early-userspace/buffer-format.rst.
-func cpioEntry(name string, mode int, content []byte) string {
-	pad := func(s string) string { return s + strings.Repeat("\x00", -len(s)&3) }
-	head := fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
-		0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-	return pad(head+name+"\x00") + pad(string(content))
 }
 
 // Boot boots and returns what the console showed. The program must pass, or be

@@ -124,11 +124,27 @@ func TestImport(t *testing.T) {
 			if err != nil || m.ArtifactType != opaque.ArtifactType || len(m.Annotations) != 4 {
 				t.Errorf("manifest %+v, %v", m, err)
 			}
+			checkOpened(t, store, img, entry.Digest, raw)
 			checkPrepared(t, store, img, entry.Digest, raw)
 			if problems := store.Check(t.Context(), true); len(problems) > 0 {
 				t.Errorf("Check: %v", problems)
 			}
 		})
+	}
+}
+
+// checkOpened reads the image's disk, before and after it is cached.
+func checkOpened(t *testing.T, store *repo.Store, img v1.Image, digest v1.Hash, raw []byte) {
+	t.Helper()
+	for range 2 {
+		d, file, err := opaque.Open(t.Context(), store, img, digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(io.NewSectionReader(d, 0, d.Size))
+		if err != nil || !bytes.Equal(got, raw) || file.Close() != nil {
+			t.Errorf("opened, it does not read as what went in: %d bytes, %v", len(got), err)
+		}
 	}
 }
 

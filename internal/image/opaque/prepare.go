@@ -58,6 +58,39 @@ func Prepare(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Has
 	return errors.Join(overlay.Write(f), f.Close())
 }
 
+// Open opens the disk of an image for reading. The digest is the store's
+// entry's. The caller closes the file when the disk is no longer needed.
+func Open(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash) (*disk.Disk, io.Closer, error) {
+	config, layer, err := Read(img)
+	if err != nil {
+		return nil, nil, err
+	}
+	var f *os.File
+	if config.Format == disk.Raw {
+		f, err = store.OpenRoot(ctx, digest, func(ctx context.Context, f *os.File) error { return unpackRaw(ctx, img, config.Size, f) })
+	} else {
+		f, err = store.OpenLink(ctx, digest, layer)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := check(f, config)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return d, f, nil
+}
+
+// Copy writes what is on a disk to w, but for zeros, from its first byte to its
+// last.
+func Copy(ctx context.Context, w io.WriterAt, d *disk.Disk) error {
+	if err := writeSparse(ctx, w, io.NewSectionReader(d, 0, d.Size)); err != nil {
+		return fmt.Errorf("copying the disk: %w", err)
+	}
+	return nil
+}
+
 // look checks the disk, which may come from a registry, before a hypervisor
 // sees it, and returns its beginning if that is edited.
 func look(path string, config Config, edit func([]byte) error) ([]byte, error) {
@@ -66,6 +99,19 @@ func look(path string, config Config, edit func([]byte) error) ([]byte, error) {
 		return nil, fmt.Errorf("opening the disk: %w", err)
 	}
 	defer f.Close()
+	d, err := check(f, config)
+	if err != nil || edit == nil {
+		return nil, err
+	}
+	head := make([]byte, qcow2.HeadSize)
+	if _, err := d.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return head, edit(head[:disk.OSvHead])
+}
+
+// check opens a disk, and says whether it is what the image says.
+func check(f *os.File, config Config) (*disk.Disk, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("opening the disk: %w", err)
@@ -77,14 +123,7 @@ func look(path string, config Config, edit func([]byte) error) ([]byte, error) {
 	if d.Format != config.Format || d.Size != config.Size {
 		return nil, &Error{fmt.Sprintf("the image says that its disk is %s of %d bytes, and it is %s of %d", config.Format, config.Size, d.Format, d.Size), forged}
 	}
-	if err := d.Check(); err != nil || edit == nil {
-		return nil, err
-	}
-	head := make([]byte, qcow2.HeadSize)
-	if _, err := d.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return head, edit(head[:disk.OSvHead])
+	return d, d.Check()
 }
 
 // unpackRaw writes a packed raw disk to f, with holes for what is zero.
@@ -120,7 +159,7 @@ func unpackRaw(ctx context.Context, img v1.Image, size int64, f *os.File) (err e
 }
 
 // writeSparse copies r to f but for blocks of zeros.
-func writeSparse(ctx context.Context, f *os.File, r io.Reader) error {
+func writeSparse(ctx context.Context, f io.WriterAt, r io.Reader) error {
 	const block = 64 << 10
 	buf, none := make([]byte, block), make([]byte, block)
 	for at := int64(0); ; {

@@ -250,3 +250,41 @@ func TestOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestPackages: packages are listed over pages, described and sent.
+func TestPackages(t *testing.T) {
+	files := fstest.MapFS{"team/app/index.yaml": {Data: []byte(index)}, "packages/deep/x.yaml": {Data: []byte("x")}, "packages/large.yaml": {Data: make([]byte, 2<<20)}}
+	for _, name := range []string{"osv.cli", "lib", "osv.bootstrap"} {
+		files["packages/"+name+".yaml"] = &fstest.MapFile{Data: []byte("name: " + name + "\n")}
+		files["packages/"+name+".mpm"] = &fstest.MapFile{Data: []byte("the archive of " + name)}
+	}
+	server := httptest.NewServer(&legacytest.Server{Files: files, Page: 2})
+	defer server.Close()
+	r, err := legacy.Open(server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := r.Packages(t.Context())
+	if err != nil || strings.Join(names, " ") != "large lib osv.bootstrap osv.cli" {
+		t.Errorf("listed: %q, %v", names, err)
+	}
+	if text, err := r.Manifest(t.Context(), "osv.cli"); err != nil || string(text) != "name: osv.cli\n" {
+		t.Errorf("described: %q, %v", text, err)
+	}
+	if _, err := r.Manifest(t.Context(), "large"); err == nil {
+		t.Error("a description without a bound was taken")
+	}
+	archive, size, err := r.Package(t.Context(), "lib")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	if text, err := io.ReadAll(archive); err != nil || string(text) != "the archive of lib" || size != int64(len(text)) {
+		t.Errorf("sent: %q, %d, %v", text, size, err)
+	}
+	_, _, err = r.Package(t.Context(), "none")
+	_, merr := r.Manifest(t.Context(), "none")
+	if !errors.Is(err, repo.ErrNotFound) || !errors.Is(merr, repo.ErrNotFound) {
+		t.Errorf("what is not there: %v, %v", err, merr)
+	}
+}

@@ -60,29 +60,13 @@ func (l *listing) next(marker string) (query url.Values, last string, more bool,
 // List returns the names of all images in the repository, sorted.
 func (r *Remote) List(ctx context.Context) ([]string, error) {
 	names := map[string]bool{}
-	var query url.Values
-	var marker string
-	for n := 0; ; n++ {
-		page, err := r.page(ctx, query)
-		if err != nil {
-			return nil, err
+	err := r.keys(ctx, func(key string) {
+		if name, ok := imageOf(key); ok {
+			names[name] = true
 		}
-		for _, c := range page.Contents {
-			if name, ok := imageOf(c.Key); ok {
-				names[name] = true
-			}
-		}
-		var more bool
-		query, marker, more, err = page.next(marker)
-		if err == nil && more && n == maxPages {
-			err = fmt.Errorf("it has more than %d pages", maxPages)
-		}
-		if err != nil {
-			return nil, &Error{Where: r.String(), Reason: fmt.Sprintf("has a listing that cannot be read: %v", err), Err: err, hint: "ask whoever keeps the repository"}
-		}
-		if !more {
-			break
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	sorted := make([]string, 0, len(names))
 	for name := range names {

@@ -26,6 +26,10 @@ func Sigstore(t testing.TB) string {
 	return build(t, "sigstore", "sigstore", ".", "-tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub")
 }
 
+// GoogleCloud builds the program in test/gce, which is Google Cloud for tests,
+// and returns its path.
+func GoogleCloud(t testing.TB) string { return build(t, "gce", "gce", ".") }
+
 // built has the paths of the programs that this process has built.
 var built = struct {
 	sync.Mutex

@@ -24,37 +24,40 @@ import (
 
 func main() {
 	acts := map[string]func(args []string){
-		"hello":   func([]string) { fmt.Println("hello") },
-		"clock":   func([]string) { fmt.Println(boottime()) },
-		"exit":    func(a []string) { os.Exit(number(a[0])) },
-		"segv":    func([]string) { kill(syscall.SIGSEGV) },
-		"oom":     func([]string) { eat() },
-		"who":     who,
-		"env":     func([]string) { fmt.Println(strings.Join(os.Environ(), "\n")) },
-		"args":    func(a []string) { fmt.Printf("%q\n", a) },
-		"cat":     func(a []string) { cat(a) },
-		"put":     func(a []string) { must(os.WriteFile(a[0], []byte(a[1]), 0o644)) },
-		"bytes":   func(a []string) { binary(number(a[0])) },
-		"order":   func([]string) { order() },
-		"reopen":  func([]string) { reopen() },
-		"stop":    func(a []string) { stop(a, func() { fmt.Println("ready") }) },
-		"orphans": func([]string) { orphans() },
-		"linger":  func([]string) { linger() },
-		"ls":      ls,
-		"limits":  func([]string) { limits() },
-		"tty":     func([]string) { terminal() },
-		"net":     func([]string) { network() },
-		"mkdir":   func(a []string) { must(os.MkdirAll(a[0], 0o755)); must(os.Rename(a[0], a[1])) },
-		"userns":  func([]string) { userns() },
-		"time":    func([]string) { fmt.Println(time.Now().UnixMicro(), boottime()) },
-		"random":  func(a []string) { random(a) },
-		"storm":   func(a []string) { storm(number(a[0])) },
-		"victim":  func([]string) { victim() },
-		"term":    func([]string) { stop(nil, func() { must(syscall.Kill(1, syscall.SIGTERM)) }) },
-		"addr":    func([]string) { addresses() },
-		"count":   func(a []string) { count(a[0]) },
-		"cgroup":  func([]string) { cgroup() },
-		"lack":    func([]string) { lack() },
+		"hello":    func([]string) { fmt.Println("hello") },
+		"clock":    func([]string) { fmt.Println(boottime()) },
+		"exit":     func(a []string) { os.Exit(number(a[0])) },
+		"segv":     func([]string) { kill(syscall.SIGSEGV) },
+		"oom":      func([]string) { eat() },
+		"who":      who,
+		"env":      func([]string) { fmt.Println(strings.Join(os.Environ(), "\n")) },
+		"args":     func(a []string) { fmt.Printf("%q\n", a) },
+		"cat":      func(a []string) { cat(a) },
+		"put":      func(a []string) { must(os.WriteFile(a[0], []byte(a[1]), 0o644)) },
+		"bytes":    func(a []string) { binary(number(a[0])) },
+		"order":    func([]string) { order() },
+		"reopen":   func([]string) { reopen() },
+		"stop":     func(a []string) { stop(a, func() { fmt.Println("ready") }) },
+		"orphans":  func([]string) { orphans() },
+		"linger":   func([]string) { linger() },
+		"ls":       ls,
+		"limits":   func([]string) { limits() },
+		"tty":      func([]string) { terminal() },
+		"net":      func([]string) { network() },
+		"mkdir":    func(a []string) { must(os.MkdirAll(a[0], 0o755)); must(os.Rename(a[0], a[1])) },
+		"userns":   func([]string) { userns() },
+		"time":     func([]string) { now() },
+		"timex":    func([]string) { timex() },
+		"random":   func(a []string) { random(a) },
+		"storm":    func(a []string) { storm(number(a[0])) },
+		"victim":   func([]string) { victim() },
+		"term":     func([]string) { stop(nil, func() { must(syscall.Kill(1, syscall.SIGTERM)) }) },
+		"poweroff": func([]string) { stop(nil, powerOff) },
+		"addr":     func([]string) { addresses() },
+		"count":    func(a []string) { count(a[0]) },
+		"cgroup":   func([]string) { cgroup() },
+		"lack":     func([]string) { lack() },
+		"room":     func(a []string) { room(uint64(number(a[0]))) },
 	}
 	act, ok := acts[os.Args[1]]
 	if !ok {
@@ -77,12 +80,27 @@ func number(s string) int {
 	return n
 }
 
+// now tells the time, and how long ago the boot was then, or a little less:
+// the CPU may be taken away between the two.
+func now() {
+	up := boottime()
+	fmt.Println(time.Now().UnixMicro(), up)
+}
+
 // boottime is CLOCK_BOOTTIME in microseconds.
 func boottime() int64 {
 	var ts syscall.Timespec
 	const clockBoottime = 7
 	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0)
 	return ts.Nano() / 1000
+}
+
+// timex is the clock, the state of what keeps it, and what it still lacks.
+func timex() {
+	var t unix.Timex
+	_, err := unix.Adjtimex(&t)
+	must(err)
+	fmt.Println(time.Now().UnixMicro(), t.Status, t.Offset)
 }
 
 func kill(sig syscall.Signal) {
@@ -95,6 +113,18 @@ func kill(sig syscall.Signal) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
 	must(syscall.Kill(os.Getpid(), sig))
 	select {}
+}
+
+// room waits until the root's file system has so many GiB.
+func room(gib uint64) {
+	for {
+		var fs syscall.Statfs_t
+		must(syscall.Statfs("/", &fs))
+		if fs.Blocks*uint64(fs.Bsize)>>30 >= gib {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func eat() {
@@ -158,6 +188,14 @@ func reopen() {
 	}
 }
 
+// powerOff runs what the kernel runs where its host wants the end.
+func powerOff() {
+	line, err := os.ReadFile("/proc/sys/kernel/poweroff_cmd")
+	must(err)
+	words := strings.Fields(string(line))
+	must(exec.Command(words[0], words[1:]...).Run())
+}
+
 // stop calls ready, waits for a signal, tells its name, and exits with 7,
 // unless an argument says that it is to be ignored.
 func stop(args []string, ready func()) {
@@ -198,7 +236,7 @@ func storm(n int) {
 }
 
 func awaitNoZombies() {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if zombies() == 0 {
 			fmt.Println("no zombies")
 			return

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,10 @@ import (
 	"capstan/guest/api"
 )
 
+// patience is how often a device is looked for, every 10 ms: a minute, for a
+// machine that shares its host with many.
+const patience = 6000
+
 func main() {
 	for _, m := range [][2]string{{"devtmpfs", "/dev"}, {"sysfs", "/sys"}, {"proc", "/proc"}} {
 		if err := os.MkdirAll(m[1], 0o755); err != nil {
@@ -34,28 +39,82 @@ func main() {
 			log.Printf("mounting %s: %v", m[1], err)
 		}
 	}
+	config, err := readConfig()
 	status := 0
-	if err := run(); err != nil {
+	if err == nil {
+		err = run(config)
+	}
+	if err != nil {
 		log.Print(err)
 		status = 1
 	}
-	if console, err := port(api.ConsolePort); err == nil {
+	if console, err := channel(config.Console, api.ConsolePort); err == nil {
 		console.Write(api.FormatExit(api.Exit{Status: status}))
+		unix.IoctlSetInt(int(console.Fd()), unix.TCSBRK, 1) // tcdrain, where it is a serial port
 		console.Close()
 	}
 	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	how := unix.LINUX_REBOOT_CMD_RESTART // the end, on machines without ACPI
+	if config.Control != "" {
+		how = unix.LINUX_REBOOT_CMD_POWER_OFF // others may begin anew
+	}
+	unix.Reboot(how)
 }
 
-func run() error {
+// readConfig reads the config from the initramfs or the disk.
+func readConfig() (config api.Config, err error) {
 	doc, err := os.ReadFile(api.ConfigPath)
+	if os.IsNotExist(err) {
+		var device string
+		if device, err = partition(api.ConfigPartition); err != nil {
+			return config, err
+		}
+		doc, err = os.ReadFile(device)
+	}
 	if err != nil {
-		return err
+		return config, err
 	}
-	var config api.Config
-	if err := json.Unmarshal(doc, &config); err != nil {
-		return err
+	return config, json.Unmarshal(bytes.TrimRight(doc, "\x00"), &config)
+}
+
+// partition is the device of a partition of that name.
+func partition(name string) (string, error) {
+	for range patience {
+		found, err := filepath.Glob("/sys/class/block/*/uevent")
+		if err != nil {
+			return "", err
+		}
+		for _, path := range found {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), "PARTNAME="+name+"\n") {
+				return "/dev/" + filepath.Base(filepath.Dir(path)), nil
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	return "", fmt.Errorf("there is no partition %s", name)
+}
+
+// boots counts the boots in a file on the writable partition.
+func boots(upper string) (int, error) {
+	device, err := partition(strings.TrimPrefix(upper, "partlabel:"))
+	if err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll("/upper", 0o755); err != nil {
+		return 0, err
+	}
+	if err := unix.Mount(device, "/upper", "ext4", 0, ""); err != nil {
+		return 0, err
+	}
+	defer unix.Unmount("/upper", 0)
+	before, err := os.ReadFile("/upper/boots")
+	if err != nil && !os.IsNotExist(err) {
+		return 0, err
+	}
+	return len(before) + 1, os.WriteFile("/upper/boots", append(before, '.'), 0o600)
+}
+
+func run(config api.Config) error {
 	if len(config.Args) > 0 && config.Args[0] == "panic" {
 		os.Exit(3)
 	}
@@ -67,32 +126,67 @@ func run() error {
 			return err
 		}
 	}
-	if control, err := port(api.ControlPort); err != nil {
+	control, err := channel(config.Control, api.ControlPort)
+	if err != nil {
 		return err
-	} else {
-		go io.Copy(control, control)
 	}
-	console, err := port(api.ConsolePort)
+	console, err := channel(config.Console, api.ConsolePort)
 	if err != nil {
 		return err
 	}
 	defer console.Close()
+	if config.Control != "" {
+		if _, err := io.WriteString(console, api.ConsoleHello); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(control, api.ControlHello); err != nil {
+			return err
+		}
+	}
+	go io.Copy(control, control)
 	for _, m := range config.Mounts {
 		if err := share(console, m); err != nil {
 			return err
 		}
 	}
+	if config.Root.Upper != "" {
+		n, err := boots(config.Root.Upper)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(console, "boot %d\n", n)
+	}
 	fmt.Fprintf(console, "ready: %s\n", devices())
 	lines := bufio.NewScanner(console)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() && lines.Text() != "quit" {
 		fmt.Fprintf(console, "echo: %s\n", lines.Text())
 	}
 	return lines.Err()
 }
 
+// channel opens a serial port, or else a virtio-serial port by its name.
+func channel(serial, name string) (*os.File, error) {
+	if serial == "" {
+		return port(name)
+	}
+	f, err := os.OpenFile(serial, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+	t.Cflag = unix.CS8 | unix.CREAD | unix.CLOCAL | unix.B115200
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	return f, unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t)
+}
+
 // port opens a virtio-serial port by its name.
 func port(name string) (*os.File, error) {
-	for range 100 {
+	for range patience {
 		found, err := filepath.Glob("/sys/class/virtio-ports/*/name")
 		if err != nil {
 			return nil, err

@@ -3,8 +3,9 @@
 // image's root, and an ext4 partition for what the application writes.
 //
 // Nothing is read back and holes stay holes, so that time and space follow the
-// content; the same Disk makes the same bytes. In which format the disk is
-// stored is up to what it is written to.
+// content; the same Disk makes the same bytes, from its first to its last, so
+// that they can go to a network as well. In which format the disk is stored is
+// up to what it is written to.
 package compose
 
 import (
@@ -14,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"capstan/guest/api"
 	"capstan/internal/image/disk"
@@ -49,15 +49,15 @@ const (
 
 // Disk is what is on a disk.
 type Disk struct {
-	// Size in bytes, rounded up to whole MiB; 0 for what the rest takes and
-	// Spare.
-	Size int64
+	// Size in bytes; 0 for what the rest takes and Spare. It is rounded up to
+	// whole Units, which are multiples of a MiB; 0 is a MiB.
+	Size, Unit int64
 	// Kernel is the guest, an EFI program.
 	Kernel []byte
 	// Config is the instance config's document; it says Root.
 	Config []byte
 	// Root is the root's EROFS, of RootSize bytes.
-	Root     io.Reader
+	Root     io.ReaderAt
 	RootSize int64
 	// Seed makes the disk's and its partitions' IDs differ from those of
 	// disks with other roots of the same size.
@@ -96,10 +96,10 @@ func (d *Disk) Layout() (Layout, error) {
 		l.parts = append(l.parts, p)
 	}
 	needed := at + minData + alignment // the second GPT is in the last MiB
-	l.Size = aligned(d.Size)
+	l.Size = roundUp(d.Size, max(d.Unit, alignment))
 	switch {
 	case d.Size == 0:
-		l.Size = at + Spare + alignment
+		l.Size = roundUp(at+Spare+alignment, max(d.Unit, alignment))
 	case l.Size < needed:
 		return l, &SmallError{l.Size, needed}
 	case l.Size > disk.MaxSize || d.Size > disk.MaxSize:
@@ -109,26 +109,35 @@ func (d *Disk) Layout() (Layout, error) {
 	return l, nil
 }
 
-func aligned(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
+func aligned(n int64) int64 { return roundUp(n, alignment) }
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
 // Write writes the disk to w, which reads as zeros wherever it is not written,
 // and is l.Size bytes long or becomes so.
+//
+// Every write begins where the last one ended or behind it: w may be a stream
+// that never goes back. It may be called again, and writes the same then.
 func (d *Disk) Write(ctx context.Context, w io.WriterAt, l Layout) error {
 	id := d.identity(l)
 	esp, config, root, data := l.parts[0], l.parts[1], l.parts[2], l.parts[3]
+	front, end := gpt(l, id)
 	for _, step := range []struct {
 		what  string
 		write func() error
 	}{
-		{"partition tables", func() error { return writeGPT(w, l, id) }},
+		{"partition table", func() error { _, err := w.WriteAt(front, 0); return err }},
 		{"EFI system partition", func() error { return writeESP(io.NewOffsetWriter(w, esp.start), esp.start, id, d.Kernel) }},
 		{"instance config", func() error { _, err := w.WriteAt(d.Config, config.start); return err }},
 		{"root", func() error { return d.copyRoot(ctx, io.NewOffsetWriter(w, root.start)) }},
 		{"data partition", func() error {
-			return ext4.Format(io.NewOffsetWriter(w, data.start), ext4.Options{
-				Size: min(data.size, formatted), Label: dataPartition, UUID: id.guid(dataPartition),
+			return ascending(io.NewOffsetWriter(w, data.start), func(w io.WriterAt) error {
+				return ext4.Format(w, ext4.Options{
+					Size: min(data.size, formatted), Label: dataPartition, UUID: id.guid(dataPartition),
+				})
 			})
 		}},
+		{"second partition table", func() error { _, err := w.WriteAt(end, l.Size-int64(len(end))); return err }},
 	} {
 		if err := step.write(); err != nil {
 			return fmt.Errorf("writing the disk's %s: %w", step.what, err)
@@ -136,6 +145,9 @@ func (d *Disk) Write(ctx context.Context, w io.WriterAt, l Layout) error {
 	}
 	return nil
 }
+
+// ID is the disk's, by which hypervisors know it.
+func (d *Disk) ID(l Layout) [16]byte { return d.identity(l).guid("file") }
 
 // identity is of all that the disk is made of.
 func (d *Disk) identity(l Layout) identity {
@@ -148,30 +160,48 @@ func (d *Disk) identity(l Layout) identity {
 
 // copyRoot copies the root but for blocks of zeros.
 func (d *Disk) copyRoot(ctx context.Context, w io.WriterAt) error {
-	const chunk, block = 1 << 20, 64 << 10
-	buf, zeros := make([]byte, chunk), make([]byte, block)
+	const chunk = 1 << 20
+	buf := make([]byte, chunk)
 	for at := int64(0); at < d.RootSize; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.ReadFull(d.Root, buf[:min(chunk, d.RootSize-at)])
-		if err != nil {
-			return fmt.Errorf("reading it: %w", err)
+		n := min(chunk, d.RootSize-at)
+		if k, err := d.Root.ReadAt(buf[:n], at); int64(k) < n {
+			return fmt.Errorf("reading it: %w", errors.Join(err, io.ErrUnexpectedEOF))
 		}
-		for part := range slices.Chunk(buf[:n], block) {
-			if !bytes.Equal(part, zeros[:len(part)]) {
-				if _, err := w.WriteAt(part, at); err != nil {
-					return err
-				}
-			}
-			at += int64(len(part))
+		if err := writeData(w, buf[:n], at); err != nil {
+			return err
 		}
+		at += n
 		if d.Written != nil {
 			d.Written(at)
 		}
 	}
-	if n, err := d.Root.Read(buf[:1]); n > 0 || err != nil && !errors.Is(err, io.EOF) {
+	if n, err := d.Root.ReadAt(buf[:1], d.RootSize); n > 0 || err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("it is longer than the %d bytes that it should have", d.RootSize)
 	}
 	return nil
 }
+
+// zeros is a block that is not written.
+var zeros [64 << 10]byte
+
+// writeData writes what is at an offset but for blocks of zeros.
+func writeData(w io.WriterAt, p []byte, at int64) error {
+	for from := 0; from < len(p); {
+		to := from
+		for to < len(p) && !zero(p[to:min(to+len(zeros), len(p))]) {
+			to = min(to+len(zeros), len(p))
+		}
+		if to > from {
+			if _, err := w.WriteAt(p[from:to], at+int64(from)); err != nil {
+				return err
+			}
+		}
+		from = to + len(zeros)
+	}
+	return nil
+}
+
+func zero(block []byte) bool { return bytes.Equal(block, zeros[:len(block)]) }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"capstan/internal/image/disk/disktest"
 )
 
 // random returns bytes that no two seeds have in common.
@@ -65,7 +67,7 @@ func write(t *testing.T, d Disk, root []byte) (string, Layout) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := errors.Join(f.Truncate(l.Size), d.Write(t.Context(), f, l)); err != nil {
+	if err := errors.Join(f.Truncate(l.Size), d.Write(t.Context(), &disktest.Forward{W: f}, l)); err != nil {
 		t.Fatal(err)
 	}
 	return path, l
@@ -146,6 +148,16 @@ func TestSame(t *testing.T) {
 }
 
 func second[A, B any](_ A, b B) B { return b }
+
+// TestUnit: a disk's size is a whole number of units, given or not.
+func TestUnit(t *testing.T) {
+	for given, want := range map[int64]int64{0: 11 << 30, 1: 1 << 30, 1 << 30: 1 << 30, 1<<30 + 1: 2 << 30} {
+		d := Disk{Size: given, Unit: 1 << 30, Kernel: []byte("kernel"), Config: []byte("{}"), RootSize: 1 << 20}
+		if l, err := d.Layout(); err != nil || l.Size != want {
+			t.Errorf("of %d bytes: %d, %v; not %d", given, l.Size, err, want)
+		}
+	}
+}
 
 // TestSparse: a large disk takes the space of a small one.
 func TestSparse(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/crc32"
-	"io"
 	"math"
 	"unicode/utf16"
 )
@@ -50,9 +49,10 @@ func (id identity) guid(what string) guid {
 	return g
 }
 
-// writeGPT writes the protective MBR and both partition tables (UEFI
-// specification 2.10, sections 5.2.3 and 5.3).
-func writeGPT(w io.WriterAt, l Layout, id identity) error {
+// gpt returns the disk's beginning, the protective MBR and the partition
+// table, and its end, the other table (UEFI specification 2.10, sections 5.2.3
+// and 5.3).
+func gpt(l Layout, id identity) (front, end []byte) {
 	le := binary.LittleEndian
 	last := l.Size/sector - 1
 	table := make([]byte, tableSize)
@@ -86,12 +86,8 @@ func writeGPT(w io.WriterAt, l Layout, id identity) error {
 		return b
 	}
 	secondTable := last - tableSize/sector
-	front := bytes.Join([][]byte{protectiveMBR(last), header(1, last, 2), table}, nil)
-	if _, err := w.WriteAt(front, 0); err != nil {
-		return err
-	}
-	_, err := w.WriteAt(append(table, header(last, 1, secondTable)...), secondTable*sector)
-	return err
+	return bytes.Join([][]byte{protectiveMBR(last), header(1, last, 2), table}, nil),
+		bytes.Join([][]byte{table, header(last, 1, secondTable)}, nil)
 }
 
 // protectiveMBR has one partition that covers the disk to its last sector, as

@@ -7,6 +7,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"capstan/internal/image/disk/sparse"
 )
 
 // Writer writes an image as its disk is written. A cluster takes space once
@@ -15,8 +17,7 @@ import (
 // them: 64 KiB for each 512 MiB of the disk in which there is something. The
 // image is one after Close.
 type Writer struct {
-	w    io.WriterAt
-	size int64
+	sparse.Writer
 	l1   int64 // entries
 	next int64 // the first free cluster of the file
 	l2   map[int64][]uint64
@@ -33,30 +34,13 @@ func NewWriter(w io.WriterAt, size int64) (*Writer, error) {
 	if size <= 0 || size%512 != 0 || l1*8 > maxL1Bytes {
 		return nil, fmt.Errorf("writing a qcow2 image: a disk of %d bytes is out of bounds", size)
 	}
-	return &Writer{w: w, size: size, l1: l1, next: l1At + (l1*8+cluster-1)/cluster, l2: map[int64][]uint64{}}, nil
-}
-
-// WriteAt writes to the disk.
-func (w *Writer) WriteAt(p []byte, at int64) (int, error) {
-	if at < 0 || at > w.size || int64(len(p)) > w.size-at {
-		return 0, errors.New("writing beyond the end of the disk")
-	}
-	done := 0
-	for done < len(p) {
-		n, within := at/cluster, at%cluster
-		part := p[done:min(int64(len(p)), int64(done)+cluster-within)]
-		k, err := w.w.WriteAt(part, w.place(n)+within)
-		done += k
-		if err != nil {
-			return done, err
-		}
-		at += int64(k)
-	}
-	return done, nil
+	q := &Writer{l1: l1, next: l1At + (l1*8+cluster-1)/cluster, l2: map[int64][]uint64{}}
+	q.Writer = sparse.Writer{W: w, Size: size, Block: cluster, Place: q.place}
+	return q, nil
 }
 
 // place returns where cluster n of the disk lies in the file.
-func (w *Writer) place(n int64) int64 {
+func (w *Writer) place(n int64) (int64, error) {
 	table := w.l2[n/perL2]
 	if table == nil {
 		table = make([]uint64, perL2)
@@ -66,7 +50,7 @@ func (w *Writer) place(n int64) int64 {
 	if *entry == 0 {
 		*entry = uint64(w.allocate(1)) | copied
 	}
-	return int64(*entry &^ copied)
+	return int64(*entry &^ copied), nil
 }
 
 // allocate returns the place of the next clusters of the file.
@@ -87,19 +71,19 @@ func (w *Writer) Close() error {
 		}
 		at := w.allocate(1)
 		be.PutUint64(l1[8*n:], uint64(at)|copied)
-		if _, err := w.w.WriteAt(buf, at); err != nil {
+		if _, err := w.W.WriteAt(buf, at); err != nil {
 			return fmt.Errorf("writing the image's tables: %w", err)
 		}
 	}
 	header := make([]byte, headerRead)
-	putHeader(header, w.size, l1At*cluster, w.l1)
-	if _, err := w.w.WriteAt(l1, l1At*cluster); err != nil {
+	putHeader(header, w.Size, l1At*cluster, w.l1)
+	if _, err := w.W.WriteAt(l1, l1At*cluster); err != nil {
 		return fmt.Errorf("writing the image's first table: %w", err)
 	}
 	if err := w.writeRefcounts(); err != nil {
 		return fmt.Errorf("writing the image's reference counts: %w", err)
 	}
-	if _, err := w.w.WriteAt(header, 0); err != nil {
+	if _, err := w.W.WriteAt(header, 0); err != nil {
 		return fmt.Errorf("writing the image's header: %w", err)
 	}
 	return nil
@@ -124,10 +108,10 @@ func (w *Writer) writeRefcounts() error {
 		for n := range min(refcounts, w.next-i*refcounts) {
 			binary.BigEndian.PutUint16(buf[2*n:], 1)
 		}
-		if _, err := w.w.WriteAt(buf, at+i*cluster); err != nil {
+		if _, err := w.W.WriteAt(buf, at+i*cluster); err != nil {
 			return err
 		}
 	}
-	_, err := w.w.WriteAt(table, cluster)
+	_, err := w.W.WriteAt(table, cluster)
 	return err
 }

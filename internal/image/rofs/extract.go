@@ -1,0 +1,78 @@
+package rofs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Extract writes what is in the tree to an empty directory of the host. It
+// leads nowhere out of that: symbolic links come last.
+func (t *Tree) Extract(ctx context.Context, root *os.Root) error {
+	names := map[int64][]string{} // by the first block of what is not empty
+	var links []Entry
+	for e := range t.Entries() {
+		name := filepath.FromSlash(e.Path)
+		var err error
+		switch {
+		case e.Type.IsDir():
+			err = root.Mkdir(name, 0o777)
+		case e.Type == fs.ModeSymlink:
+			links = append(links, e)
+		case e.Size > 0:
+			names[e.block] = append(names[e.block], name)
+		default:
+			err = fill(root, name, strings.NewReader(""))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	err := t.Contents(ctx, func(e Entry, content io.Reader) error {
+		if e.Size == 0 { // it shares its block with what follows
+			return nil
+		}
+		for n, name := range names[e.block] {
+			if n > 0 {
+				f, err := root.Open(names[e.block][0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				content = f
+			}
+			if err := fill(root, name, content); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range links {
+		if err := root.Symlink(e.Target, filepath.FromSlash(e.Path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill makes a file. On hosts to which names in other letters are the same, two
+// files may be one: then the second is an error.
+func fill(root *os.Root, name string, content io.Reader) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o777)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
