@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 APT_GUEST := linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev zstd xz-utils cpio kmod rsync
 APT_RUN   := qemu-system-x86
 APT_DEMO  := redis-tools
-APT_TEST  := qemu-utils qemu-system-common gdisk erofs-utils umoci e2fsprogs skopeo fakeroot maven redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps bash-completion ovmf mtools dosfstools podman runc
+APT_TEST  := qemu-utils qemu-system-common gdisk erofs-utils umoci e2fsprogs skopeo fakeroot maven redis-tools redis-server memcached postgresql-client openjdk-17-jdk-headless python3 procps bash-completion ovmf mtools dosfstools podman runc python3-pip
 
 .PHONY: all guest demo test test-images lint bench soak clean apt-guest apt-run apt-demo apt-test FORCE
 
@@ -42,11 +42,16 @@ test: all lint apt-run apt-test
 test-images: all apt-run apt-test
 	$(GO) test -tags e2e,images -timeout 40m -count 1 -v -run '^(TestContainerImages|TestCassandra)$$' ./test/e2e
 
+# The tests' own programs, whose dependencies the product shall not have; with the
+# tags that they are built with.
+MODULES := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
+TAGS    := containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub
+
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "gofmt these:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e,images ./...
-	cd test/clients && $(GO) vet ./...
+	for module in $(MODULES); do (cd $$module && $(GO) vet -tags $(TAGS) ./...) || exit 1; done
 	for os in darwin windows; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) vet ./... && \
 		GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/capstan || exit 1; \
@@ -54,17 +59,20 @@ lint:
 
 bench: all apt-guest apt-run apt-test
 	$(GO) test -run '^$$' -bench Boot -benchtime 15x ./test/bench
-	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs ./internal/image
-	$(GO) test -run '^$$' -bench 'Pull|Rebuild' -benchtime 3x ./test/bench
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./internal/image/erofs ./internal/image ./internal/cloud/ec2 ./internal/cloud/gce
+	$(GO) test -run '^$$' -bench 'Pull|Rebuild|Export' -benchtime 3x -timeout 30m ./test/bench
 
 # Longer than the tests: a crowd at once, again and again for a while, and kills
-# at random moments. A failure's seed, which is printed, repeats its choices.
+# at random moments, of pushes, too. A failure's seed, which is printed, repeats
+# its choices.
 SOAK_CROWD ?= 50
 SOAK_TIME  ?= 10m
 SOAK_KILLS ?= 200
+SOAK_ENDS  ?= 50
+SOAK_PUSHES ?= 100
 soak: all apt-run
-	SOAK_CROWD=$(SOAK_CROWD) SOAK_TIME=$(SOAK_TIME) SOAK_KILLS=$(SOAK_KILLS) SOAK_SEED=$(SOAK_SEED) \
-		$(GO) test -tags e2e -timeout 0 -count 1 -v -run '^(TestCrowd|TestKills)$$' ./test/e2e
+	SOAK_CROWD=$(SOAK_CROWD) SOAK_TIME=$(SOAK_TIME) SOAK_KILLS=$(SOAK_KILLS) SOAK_ENDS=$(SOAK_ENDS) SOAK_PUSHES=$(SOAK_PUSHES) SOAK_SEED=$(SOAK_SEED) \
+		$(GO) test -tags e2e -timeout 0 -count 1 -v -run '^(TestCrowd|TestKills|TestCloudsWithoutUs|TestKilledPushes)$$' ./test/e2e
 
 apt-guest apt-run apt-demo apt-test: apt-%:
 	@scripts/need.sh $(APT_$(shell echo $* | tr a-z A-Z))

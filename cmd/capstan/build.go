@@ -29,7 +29,8 @@ func newBuild(a *app) *cobra.Command {
 		Short: "Build an image from a Capstanfile, a program, a directory or a tar",
 		Long: "Build an image from the Capstanfile in DIR (default: this directory), or with\n" +
 			"--from straight from a program with the libraries it needs, from a directory or\n" +
-			"from a tar. NAME is the directory's, or the input's, where it is not given.\n\n" + keysHelp,
+			"from a tar. NAME is the directory's, or the input's, where it is not given. A base\n" +
+			"that is a disk of OSv's gives another one: cmdline is OSv's line then.\n\n" + keysHelp,
 		Example:           "  capstan build\n  capstan build shop:1.2 ./shop\n  capstan build --from ./server\n  capstan build --from ./rootfs.tar app",
 		Args:              atMost(2, "a name and a directory"),
 		ValidArgsFunction: a.completeBuild,
@@ -102,12 +103,8 @@ type planned struct {
 // finish builds what was planned, unless the same was built before.
 func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.Entry, error) {
 	key := p.layer.Fingerprint(append(p.extra, []byte(p.recipe.Arch), []byte(version))...)
-	if digest, ok, err := store.BuildRecord(ctx, key); err == nil && ok {
-		if err := store.Tag(ctx, digest.String(), p.name); err == nil {
-			if _, entry, err := store.Image(ctx, p.name.String()); err == nil {
-				return entry, nil // else it is damaged, and made anew
-			}
-		}
+	if entry, ok := a.builtBefore(ctx, store, key, p.name); ok {
+		return entry, nil
 	}
 	p.recipe.Layer = p.layer.WriteTar
 	entry, err := image.Build(ctx, store, p.name, p.recipe)
@@ -115,6 +112,17 @@ func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.En
 		return repo.Entry{}, err
 	}
 	return entry, store.PutBuildRecord(ctx, key, entry.Digest)
+}
+
+// builtBefore gives the image that the same inputs gave the name, if it is there
+// and not damaged.
+func (a *app) builtBefore(ctx context.Context, store *repo.Store, key string, name repo.Name) (repo.Entry, bool) {
+	digest, ok, err := store.BuildRecord(ctx, key)
+	if err != nil || !ok || store.Tag(ctx, digest.String(), name) != nil {
+		return repo.Entry{}, false
+	}
+	_, entry, err := store.Image(ctx, name.String())
+	return entry, err == nil
 }
 
 // buildFrom makes an image straight from a program, a directory or a tar.
@@ -179,6 +187,9 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string, pull pullFl
 		return repo.Entry{}, err
 	}
 	defer release()
+	if base.disk.Disk != "" {
+		return a.buildOSv(cmd, store, name, dir, file, base.disk)
+	}
 	if err := runBuild(cmd, dir, file); err != nil {
 		return repo.Entry{}, err
 	}
@@ -206,6 +217,8 @@ type base struct {
 	img          v1.Image
 	tree         *erofs.FS
 	digest, arch string
+	// disk is the entry of a base that is a disk image; all else is empty then.
+	disk repo.Entry
 }
 
 // openBase finds the base, pulls it where the flags say so, and opens its files.
@@ -225,7 +238,10 @@ func (a *app) openBase(cmd *cobra.Command, store *repo.Store, file *capstanfile.
 		return b, release, fmt.Errorf("%s:%d: base: %w", file.Name, file.Line("base"), err)
 	}
 	if entry.Disk != "" {
-		return b, release, file.Mistake(file.Line("base"), "base", entry.Name.String()+" is a disk image, of which nothing can be built")
+		return base{disk: entry}, release, nil
+	}
+	if err := file.CheckWords(); err != nil {
+		return b, release, err
 	}
 	f, err := image.OpenRoot(ctx, store, img, entry.Digest)
 	if err != nil {

@@ -34,6 +34,15 @@ func (a *app) completeImages(cmd *cobra.Command, args []string, _ string) ([]str
 	return without(a.imageNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completePush offers images, and the clouds as where they go.
+func (a *app) completePush(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
+	names, directive := a.completeImages(cmd, args, to)
+	if len(args) > 0 {
+		names = append(names, ec2Target, gceTarget)
+	}
+	return names, directive
+}
+
 // completeRun offers images and programs, which are files; what follows is the
 // application's.
 func (a *app) completeRun(cmd *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {

@@ -16,16 +16,16 @@ import (
 	"capstan/internal/repo"
 )
 
-// settingKeys are the keys of config.yaml; but for registries, each is one
-// value.
-var settingKeys = []string{"accel", "cpus", "disable_kvm", "log_files", "log_size", "memory", "offline", "qemu_path", "registries"}
+// settingKeys are the keys of config.yaml; but for registries and sections, each
+// is one value.
+var settingKeys = []string{"accel", "cpus", "disable_kvm", "ec2", "gce", "log_files", "log_size", "memory", "offline", "on", "qemu_path", "registries", "vbox_path", "vmrun_path", "vsphere"}
 
 // oldKeys are old Capstan's own: repo_url still counts, the others mean nothing
 // any more and do no harm.
 var oldKeys = []string{"qemu_aio_type", "release_tag", "repo_url"}
 
 const (
-	configForm = "lines such as memory: 1G, of the keys accel, cpus, disable_kvm, log_files, log_size, memory, offline, qemu_path and registries"
+	configForm = "lines such as memory: 1G, of the keys accel, cpus, disable_kvm, ec2, gce, log_files, log_size, memory, offline, on, qemu_path, registries, vbox_path, vmrun_path and vsphere"
 
 	// maxConfig bounds config.yaml, in bytes.
 	maxConfig = 1 << 20
@@ -96,7 +96,7 @@ func (c configFile) key(k, v *yaml.Node) error {
 			problem += fmt.Sprintf(" (did you mean %s?)", better)
 		}
 		return wrong(k, problem, configForm)
-	case name != "registries" && (v.Kind != yaml.ScalarNode || v.ShortTag() == "!!null"):
+	case name != "registries" && !slices.Contains(sections, name) && (v.Kind != yaml.ScalarNode || v.ShortTag() == "!!null"):
 		return wrong(v, "is not one value", name+": "+settingForms[name])
 	}
 	c.values[name] = v
@@ -112,7 +112,10 @@ var settingForms = map[string]string{
 	"log_size":    "10M",
 	"memory":      "512M",
 	"offline":     "true",
+	"on":          "qemu",
 	"qemu_path":   "/usr/bin/qemu-system-x86_64",
+	"vbox_path":   "/usr/bin/VBoxManage",
+	"vmrun_path":  "/usr/bin/vmrun",
 }
 
 // wrongSetting is a value that a setting cannot have, and where it stands.

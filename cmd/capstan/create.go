@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -17,8 +18,9 @@ import (
 	"capstan/guest/api"
 	"capstan/internal/capstanfile"
 	"capstan/internal/hypervisor"
-	"capstan/internal/hypervisor/qemu"
 	"capstan/internal/image"
+	"capstan/internal/image/disk/compose"
+	"capstan/internal/image/disk/export"
 	"capstan/internal/image/ext4"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
@@ -28,6 +30,7 @@ import (
 const (
 	rootSerial, rootFile   = "root", "root.erofs"
 	upperSerial, upperFile = "upper", "upper.ext4"
+	bootableFile           = "disk." // and its format
 
 	// upperSize is nominal: the file takes what the application writes.
 	upperSize = 100 << 30
@@ -43,21 +46,21 @@ var (
 	validUser     = regexp.MustCompile(`^[^\s:]+(:[^\s:]+)?$`)
 )
 
-// create makes an instance of an image, without starting it. The image is
-// pulled where it must be, after mistakes in most flags came to light.
+// create makes an instance of an image, without starting it; with --dry-run
+// none. The image is pulled where it must be, after mistakes in flags came to
+// light.
 func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref string, args []string) (*instance.Instance, error) {
-	store, err := a.store()
+	plain, err := a.configureAny(cmd, f, ref)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.configureAny(cmd, f, ref); err != nil {
+	if _, n := publishFlag(args); len(f.cloud.allow) > 0 && len(f.ports) == 0 && n == 0 {
+		return nil, usage(cmd, &hinted{errors.New("--allow opens the ports of -p, and there are none"), "-p PORT"})
+	}
+	if err := a.reachable(plain.Platform, f.dryRun); err != nil {
 		return nil, err
 	}
-	found, err := a.obtain(cmd, store, ref, f.pull)
-	if err != nil {
-		return nil, err
-	}
-	img, entry, err := store.Image(ctx, found)
+	store, img, entry, err := a.fetch(ctx, cmd, ref, f.pull)
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +84,18 @@ func (a *app) create(ctx context.Context, cmd *cobra.Command, f *runFlags, ref s
 		return nil, err
 	}
 	cfg.Digest, cfg.Created = entry.Digest.String(), time.Now()
+	if a.isAway(cfg) {
+		return a.createAway(ctx, cmd, f, store, img, entry, cfg)
+	}
 	progress := newBriefProgress(cmd)
 	defer progress.close()
 	img = image.Watched(img, progress)
 	return a.instances().Create(cfg, func(dir string) error {
 		if err := linkShares(dir, links); err != nil {
 			return err
+		}
+		if cfg.Machine.Bootable != "" {
+			return a.fillBootable(ctx, dir, store, img, cfg)
 		}
 		return fill(ctx, dir, store, img, entry.Digest, cfg.Machine.Guest.Root.Upper != "")
 	})
@@ -111,28 +120,68 @@ func fill(ctx context.Context, dir string, store *repo.Store, img v1.Image, dige
 	return nil
 }
 
+// fillBootable puts a disk that boots by itself into an instance's directory.
+func (a *app) fillBootable(ctx context.Context, dir string, store *repo.Store, img v1.Image, cfg instance.Config) error {
+	digest, err := v1.NewHash(cfg.Digest)
+	if err != nil {
+		return err
+	}
+	d, err := a.guestDisk(cfg.Machine.Guest, cfg.ID)
+	if err != nil {
+		return err
+	}
+	root, err := image.OpenRoot(ctx, store, img, digest)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	b, err := placed(d, root)
+	if err != nil {
+		return err
+	}
+	name := cfg.Machine.Bootable
+	file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = export.Write(ctx, file, export.Format(strings.TrimPrefix(name, bootableFile)), b.named(name))
+	return errors.Join(err, file.Close())
+}
+
 // configureAny turns the flags that go with any image into an instance's
 // config.
 func (a *app) configureAny(cmd *cobra.Command, f *runFlags, ref string) (instance.Config, error) {
 	bad := func(err error) (instance.Config, error) { return instance.Config{}, usage(cmd, err) }
-	if f.on != "" && f.on != qemu.Name {
-		return bad(fmt.Errorf("--on %s: the platform this version runs on is %s", f.on, qemu.Name))
+	platform, err := a.platform(f.on)
+	if err != nil {
+		return bad(err)
+	}
+	if err := f.forCloud(cmd, platform); err != nil {
+		return bad(err)
 	}
 	id := instance.NewID()
-	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Platform: qemu.Name, Remove: f.remove}
+	cfg := instance.Config{ID: id, Name: f.name, Image: ref, Platform: platform.Name(), Remove: f.remove}
 	if cfg.Name == "" {
 		cfg.Name = defaultName(ref, id)
 	}
 	if err := instance.CheckName(cfg.Name); err != nil {
 		return bad(err)
 	}
-	var err error
 	if cfg.Restart, err = parseRestart(f.restart); err != nil {
 		return bad(err)
 	}
 	if f.remove && cfg.Restart.Policy != "" {
 		return bad(errors.New("--rm and --restart contradict each other"))
 	}
+	if err := f.checkReplicas(cmd.Flags().Changed("replicas")); err != nil {
+		return bad(err)
+	}
+	if f.dryRun {
+		if _, err := a.rehearser(platform.Name()); err != nil {
+			return bad(err)
+		}
+	}
+	cfg.Replicas = f.replicas
 	if cfg.Labels, err = parseLabels(f.labels); err != nil {
 		return bad(err)
 	}
@@ -140,14 +189,50 @@ func (a *app) configureAny(cmd *cobra.Command, f *runFlags, ref string) (instanc
 	if m.Ports, err = parsePorts(f.ports); err != nil {
 		return bad(err)
 	}
+	if m.Guest.Network.None, m.Bridge, err = parseNetwork(f.network); err != nil {
+		return bad(err)
+	}
+	if len(m.Ports) > 0 && (m.Guest.Network.None || m.Bridge != "") {
+		return bad(fmt.Errorf("--network %s: there are no ports of this host to forward with -p", f.network))
+	}
 	if f.cpus < 1 && cmd.Flags().Changed("cpus") {
 		return bad(fmt.Errorf("-c %d: a machine needs a CPU", f.cpus))
 	}
 	if f.stopTimeout < 0 {
 		return bad(fmt.Errorf("--stop-timeout %d: it is a number of seconds", f.stopTimeout))
 	}
-	m.Accel, m.Verbose = firstOf(f.accel, a.settings.Accel), f.verbose
+	m.Accel, m.Verbose = f.accel, f.verbose
+	if f.accel == "" && len(platform.Capabilities().Accels) > 0 {
+		m.Accel = a.settings.Accel
+	}
+	if err := a.checkEarly(f, platform, cfg); err != nil {
+		return bad(err)
+	}
 	return cfg, nil
+}
+
+// checkEarly looks for mistakes in flags that no image can mend, and for what
+// the platform cannot do whatever the image is. The environment's files, which
+// may be pipes, are read later.
+func (a *app) checkEarly(f *runFlags, p hypervisor.Platform, cfg instance.Config) (err error) {
+	m := &cfg.Machine
+	m.Memory, m.CPUs = p.Capabilities().Memory, f.cpus
+	if f.memory != "" {
+		if m.Memory, err = a.memory(f, image.Config{}); err != nil {
+			return err
+		}
+	}
+	if f.hostname != "" && !validHostname.MatchString(f.hostname) {
+		return fmt.Errorf("--hostname %q: expected letters, digits, hyphens and dots, 64 at most", f.hostname)
+	}
+	given := *f
+	given.envFiles = nil
+	network := m.Guest.Network
+	if m.Guest, err = guestConfig(&given, image.Config{}, nil); err != nil {
+		return err
+	}
+	m.Guest.Network = network
+	return a.refuse(cfg)
 }
 
 // configure turns an image's wishes and the flags into an instance's config.
@@ -169,27 +254,56 @@ func (a *app) configure(cmd *cobra.Command, f *runFlags, ref string, said image.
 		return bad(err)
 	}
 	m.CPUs = firstOf(f.cpus, said.CPUs, a.settings.CPUs)
-	m.Disks = []hypervisor.Disk{{Path: rootFile, Serial: rootSerial, ReadOnly: true}}
+	network := m.Guest.Network
 	m.Guest, err = guestConfig(f, said, args)
 	if err != nil {
 		return bad(err)
 	}
+	m.Guest.Network = network
 	if len(m.Guest.Args) == 0 {
 		return bad(fmt.Errorf("%s says no command: give one after the image's name", ref))
 	}
-	if f.hostname != "" && !validHostname.MatchString(f.hostname) {
-		return bad(fmt.Errorf("--hostname %q: expected letters, digits, hyphens and dots, 64 at most", f.hostname))
-	}
 	m.Guest.Hostname = firstOf(f.hostname, cfg.Name)
 	m.Guest.Mounts, m.Shares = shared.mounts, shared.shares
-	if !f.remove && !f.readOnly {
-		m.Disks = append(m.Disks, hypervisor.Disk{Path: upperFile, Serial: upperSerial})
-		m.Guest.Root.Upper = "serial:" + upperSerial
+	if err := a.attach(&cfg, !f.remove && !f.readOnly, f.memory != ""); err != nil {
+		return bad(err)
 	}
-	if err := hypervisor.Refuse(a.driver(), m); err != nil {
+	if err := a.refuse(cfg); err != nil {
 		return bad(err)
 	}
 	return cfg, shared.links, nil
+}
+
+// attach gives an instance its disks: one each for the root and for what is
+// written, or one that boots by itself and holds both where the platform needs
+// that. asked says that the instance's memory is what somebody asked for.
+func (a *app) attach(cfg *instance.Config, writable, asked bool) error {
+	p, err := platformOf(a.settings, cfg.Platform)
+	if err != nil {
+		return err
+	}
+	can, m := p.Capabilities(), &cfg.Machine
+	if !asked { // what an image or a setting says may be too little here
+		m.Memory = max(m.Memory, can.Memory)
+	}
+	if can.Disk != "" {
+		m.Guest.Console, m.Guest.Control = can.Console, can.Control
+		if !can.Away { // else it is kept there
+			m.Bootable = bootableFile + string(can.Disk)
+		}
+		root := compose.Root()
+		if m.Guest.Root.Lower = root.Lower; writable {
+			m.Guest.Root.Upper = root.Upper
+		}
+		return nil
+	}
+	m.Guest.Root.Lower = []string{"serial:" + rootSerial}
+	m.Disks = []hypervisor.Disk{{Path: rootFile, Serial: rootSerial, ReadOnly: true}}
+	if writable {
+		m.Disks = append(m.Disks, hypervisor.Disk{Path: upperFile, Serial: upperSerial})
+		m.Guest.Root.Upper = "serial:" + upperSerial
+	}
+	return nil
 }
 
 func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, error) {
@@ -208,7 +322,7 @@ func guestConfig(f *runFlags, said image.Config, args []string) (api.Config, err
 		Version: api.Version, Args: said.Command(f.entrypoint, args), Env: slices.Concat(said.Env, env),
 		Workdir: workdir, User: firstOf(f.user, said.User),
 		TTY: f.tty, Stdin: f.stdin, StopSignal: said.StopSignal, StopTimeout: f.stopTimeout,
-		Root:    api.Root{Lower: []string{"serial:" + rootSerial}, ReadOnly: f.readOnly},
+		Root:    api.Root{ReadOnly: f.readOnly},
 		Verbose: f.verbose,
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"capstan/guest"
 	"capstan/internal/hypervisor/qemu"
+	"capstan/internal/hypervisor/vbox"
 )
 
 // finding is one thing that doctor looked at.
@@ -33,7 +34,9 @@ func newDoctor(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&deep, "deep", false, "read the whole store and verify every digest")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		rows := []finding{a.checkQEMU(ctx), checkAccel(), a.checkGuest(), a.checkSpace()}
+		rows := []finding{a.checkQEMU(ctx), checkAccel()}
+		rows = append(rows, a.checkVirtualBox(ctx)...)
+		rows = append(rows, a.checkGuest(), a.checkSpace())
 		rows = append(rows, a.checkStore(ctx, deep)...)
 		rows = append(rows, a.checkInstances(), a.checkNames())
 		if err := printFindings(cmd, *format, rows); err != nil {
@@ -79,7 +82,7 @@ func wrong(check string, err error) finding {
 }
 
 func (a *app) checkQEMU(ctx context.Context) finding {
-	d := a.driver()
+	d := qemu.New(qemu.Options{Path: a.settings.QEMU})
 	if err := d.Check(ctx); err != nil {
 		return wrong("qemu", err)
 	}
@@ -88,6 +91,19 @@ func (a *app) checkQEMU(ctx context.Context) finding {
 		return wrong("qemu", err)
 	}
 	return finding{Check: "qemu", OK: true, Detail: path + " " + version}
+}
+
+// checkVirtualBox looks at VirtualBox where there is one: nobody needs it.
+func (a *app) checkVirtualBox(ctx context.Context) []finding {
+	d := vbox.New(vbox.Options{Path: a.settings.VBox})
+	if d.Installed() != nil && a.settings.On != vbox.Name && a.settings.VBox == "" {
+		return nil
+	}
+	path, version, err := d.Version(ctx)
+	if err != nil {
+		return []finding{wrong("virtualbox", err)}
+	}
+	return []finding{{Check: "virtualbox", OK: true, Detail: path + " " + version}}
 }
 
 // checkAccel is never wrong: machines run without acceleration, if slowly.

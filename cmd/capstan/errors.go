@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capstan/internal/cloud/ec2"
+	"capstan/internal/cloud/gce"
 	"capstan/internal/hypervisor"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
@@ -22,6 +24,8 @@ const (
 	exitError   = 1
 	exitUsage   = 2
 	exitFailure = 125 // of capstan itself, where an application's status is expected
+
+	exitInterrupted = 130
 )
 
 // statusError carries the status with which the process ends, where the
@@ -68,15 +72,27 @@ type notStarted struct {
 
 func (e *notStarted) Error() string { return e.name + ": " + e.reason }
 
+// interruptedError is an interrupt after which something is left, or goes on by
+// itself.
+type interruptedError struct{ left, hint string }
+
+func (e *interruptedError) Error() string { return "interrupted; " + e.left }
+func (e *interruptedError) Unwrap() error { return context.Canceled }
+func (e *interruptedError) Hint() string  { return e.hint }
+
 // report says what went wrong and returns the exit status.
 func report(w io.Writer, cmd *cobra.Command, err error) int {
 	var status statusError
 	if errors.As(err, &status) {
 		return int(status)
 	}
-	if errors.Is(err, context.Canceled) {
+	interrupted := errors.Is(err, context.Canceled)
+	if interrupted {
+		tellLeft(cmd, err)
+	}
+	if interrupted && !errors.As(err, new(*leftError)) && !errors.As(err, new(*interruptedError)) {
 		fmt.Fprintln(w, "capstan: interrupted")
-		return 130
+		return exitInterrupted
 	}
 	for _, line := range strings.Split(message(err), "\n") {
 		fmt.Fprintf(w, "capstan: %s\n", line)
@@ -97,12 +113,33 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	switch {
 	case errors.As(err, &idle):
 		return idle.status
+	case interrupted:
+		return exitInterrupted
 	case unknown, errors.As(err, &wrongUse):
 		return exitUsage
 	case runsApplication(cmd):
 		return exitFailure
 	default:
 		return exitError
+	}
+}
+
+// tellLeft tells what an interrupt has left of an image in a cloud, and what
+// becomes of it.
+func tellLeft(cmd *cobra.Command, err error) {
+	tellOf[*ec2.KeptError](cmd, err)
+	tellOf[*gce.LeftError](cmd, err)
+	tellOf[*gce.LeftImageError](cmd, err)
+}
+
+// tellOf tells of an error of one kind, where there is one below err.
+func tellOf[T interface {
+	error
+	Hint() string
+}](cmd *cobra.Command, err error) {
+	var left T
+	if errors.As(err, &left) {
+		note(cmd, "%v\n  try: %s", left, left.Hint())
 	}
 }
 

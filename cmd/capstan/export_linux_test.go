@@ -23,9 +23,15 @@ func TestExportMistakes(t *testing.T) {
 	}{
 		"exists":    {[]string{"-o", "there", "app"}, "there exists\n  try: another name, or --force"},
 		"a folder":  {[]string{"--force", "-o", ".", "app"}, "no regular file"},
+		"xen":       {[]string{"--format", "xen", "-o", "there", "app"}, "there exists\n  try: another name, or --force"},
+		"no xen":    {[]string{"--format", "xen", "--force", "-o", "there", "app"}, "no folder of capstan export --format xen"},
+		"xen home":  {[]string{"--format", "xen", "--force", "-o", ".", "app"}, "no folder of capstan export --format xen"},
 		"no folder": {[]string{"-o", "no/x", "app"}, "no such file or directory"},
 		"no size":   {[]string{"--disk", "20", "-o", "x", "app"}, "--disk 20: expected a size with its unit"},
-		"no format": {[]string{"--format", "vhdx", "-o", "x", "app"}, "--format vhdx: expected raw or qcow2"},
+		"no format": {[]string{"--format", "qed", "-o", "x", "app"}, "--format qed: expected raw, qcow2, vmdk"},
+		"vhdx":      {[]string{"-o", "x.VHDX", "app"}, "a disk in format vhdx cannot be written\n  try: --format vhd, of which Hyper-V's Convert-VHD makes one; or --format raw, and then qemu-img convert"},
+		"too large": {[]string{"--disk", "2041G", "-o", "x.vhd", "app"}, "--disk 2041G: a disk in format vhd has 2040 GiB at most\n  try: "},
+		"to a pipe": {[]string{"--format", "qcow2", "-o", "-", "app"}, "a disk in format qcow2 cannot go to standard output\n  try: -o FILE, or --format raw, vmdk-stream, vhd-fixed, gce"},
 		"no file":   {[]string{"app"}, "needs a file to write to"},
 		"no image":  {[]string{"-o", "x", "nowhere"}, "nowhere"},
 	} {
@@ -79,5 +85,46 @@ func TestReplaceFile(t *testing.T) {
 	entries, _ := os.ReadDir(filepath.Dir(path))
 	if text, err := os.ReadFile(path); err != nil || string(text) != "kept" || len(entries) != 1 {
 		t.Errorf("%q, %v, %v", text, err, entries)
+	}
+}
+
+// TestReplaceFolder: what fails in the middle leaves neither its own folder nor
+// harms the one that is there; what does not takes its place.
+func TestReplaceFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "guest")
+	for _, tt := range []struct {
+		file    string
+		fails   error
+		content string
+	}{
+		{"one", nil, "one"},
+		{"two", syscall.ENOSPC, "one"},
+		{"two", nil, "two"},
+	} {
+		err := replaceFolder(path+"/", func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, tt.file), nil, 0o600), tt.fails)
+		})
+		if !errors.Is(err, tt.fails) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+		inside, _ := os.ReadDir(path)
+		beside, _ := os.ReadDir(filepath.Dir(path))
+		if len(inside) != 1 || inside[0].Name() != tt.content || len(beside) != 1 {
+			t.Errorf("%+v: %v, beside it %v", tt, inside, beside)
+		}
+	}
+}
+
+// TestChooseFormat: a file's ending says the format, where nothing else does.
+func TestChooseFormat(t *testing.T) {
+	for _, tt := range []struct{ format, output, want string }{
+		{"", "redis", "raw"}, {"", "redis.raw", "raw"}, {"", "a/b.IMG", "raw"}, {"", "redis.qcow2", "qcow2"}, {"", "redis.vmdk", "vmdk"},
+		{"", "redis.vdi", "vdi"}, {"", "redis.vhd", "vhd"}, {"", "redis.ova", "ova"}, {"", "redis.tar.gz", "gce"}, {"", "redis.ova/disk", "raw"},
+		{"", "-", "raw"}, {"vhd-fixed", "redis.vhd", "vhd-fixed"}, {"vmdk-stream", "redis.vmdk", "vmdk-stream"}, {"raw", "redis.vhdx", "raw"},
+	} {
+		f := exportFlags{format: tt.format, output: tt.output}
+		if err := f.chooseFormat(); err != nil || f.format != tt.want {
+			t.Errorf("%+v: %q, %v", tt, f.format, err)
+		}
 	}
 }

@@ -24,7 +24,7 @@ func commands(root *cobra.Command) []*cobra.Command {
 // fit, with an example.
 func TestHelp(t *testing.T) {
 	w := newWorld(t)
-	for _, c := range commands(newRoot()) {
+	for _, c := range commands(newRoot(&app{})) {
 		t.Run(c.CommandPath(), func(t *testing.T) {
 			args := append(strings.Fields(c.CommandPath())[1:], "--help")
 			r := w.capstan(args...)
@@ -58,7 +58,7 @@ func TestHelp(t *testing.T) {
 // TestExamples parses each example with the command that it is of. test/e2e
 // runs them.
 func TestExamples(t *testing.T) {
-	for _, c := range commands(newRoot()) {
+	for _, c := range commands(newRoot(&app{})) {
 		for line := range strings.Lines(c.Example) {
 			t.Run(strings.TrimSpace(line), func(t *testing.T) { checkExample(t, line) })
 		}
@@ -76,7 +76,7 @@ func checkExample(t *testing.T, line string) {
 			continue
 		}
 		found = true
-		cmd, args, err := newRoot().Find(words[1:])
+		cmd, args, err := newRoot(&app{}).Find(words[1:])
 		if err == nil {
 			err = cmd.ParseFlags(args)
 		}

@@ -8,6 +8,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"capstan/internal/cloud/ec2"
+	"capstan/internal/cloud/gce"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
 )
@@ -150,25 +152,55 @@ func newTag(a *app) *cobra.Command {
 
 func newPrune(a *app) *cobra.Command {
 	var all, instances bool
+	var on, region string
 	cmd := &cobra.Command{
-		Use:     "prune",
-		Short:   "Remove what nothing needs any more, and what killed processes left",
-		Example: "  capstan prune\n  capstan prune --all --instances",
+		Use:   "prune",
+		Short: "Remove what nothing needs any more, and what killed processes left",
+		Long: "Remove what nothing needs any more, and what killed processes left. With --on ec2 these are, in a\n" +
+			"region of EC2, the snapshots, security groups, spot requests and empty volumes of commands that did\n" +
+			"not come to their end and, with --all, the images that neither an instance nor a launch template\n" +
+			"there is made of; with --on gce the buckets in a project of Compute Engine and, with --all, the\n" +
+			"images that neither an instance template nor a disk there is made of.",
+		Example: "  capstan prune\n  capstan prune --all --instances\n  capstan prune --on ec2 --region eu-central-1\n  capstan prune --on gce --all",
 		Args:    none,
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also images that no instance was made from, and flattened roots")
 	cmd.Flags().BoolVar(&instances, "instances", false, "also instances that are not running")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&on, "on", "", "remove it from this platform: ec2 or gce (default: from this host)")
+	takesOneOf(cmd, "on", ec2.Name, gce.Name)
+	cmd.Flags().StringVar(&region, "region", "", "on ec2: the `region` (default: those of the section ec2 of config.yaml, or the AWS configuration's)")
+	pruneEC2 := interruptible(func(cmd *cobra.Command, _ []string) error { return a.pruneEC2(cmd, region, all) })
+	pruneAway := interruptible(func(cmd *cobra.Command, _ []string) error { return a.pruneAway(cmd, on, all) })
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case on == ec2.Name && instances:
+			return usage(cmd, &hinted{errors.New("--instances is not for ec2"), "capstan prune --on ec2 --all"})
+		case on == ec2.Name:
+			return pruneEC2(cmd, args)
+		case on == gce.Name && (instances || region != ""):
+			return usage(cmd, &hinted{errors.New("--instances and --region are not for gce"), "capstan prune --on gce --all"})
+		case on == gce.Name && a.settings.Offline:
+			return errOffline("pruning in Compute Engine")
+		case on == gce.Name:
+			return pruneAway(cmd, args)
+		case on != "":
+			return usage(cmd, &hinted{fmt.Errorf("--on %s: there is nothing to prune there", on), "--on ec2 or --on gce"})
+		case region != "":
+			return usage(cmd, &hinted{errors.New("--region is for ec2"), "--on ec2 --region " + region})
+		}
 		out := cmd.OutOrStdout()
 		list, err := a.instances().List()
 		if err != nil {
 			return err
 		}
+		if instances {
+			list = instance.Survey(cmd.Context(), list)
+		}
 		for _, i := range list {
-			if !instances || i.State.Live() {
+			if !instances || i.State.Live() || i.State.Status == instance.Unknown {
 				continue
 			}
-			err := i.Remove()
+			err := a.remove(cmd, i, i.Remove)
 			if errors.Is(err, instance.ErrRunning) || errors.Is(err, instance.ErrNotFound) {
 				continue // somebody else has begun to run it, or removed it
 			}

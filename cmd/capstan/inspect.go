@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,9 @@ func newInspect(a *app) *cobra.Command {
 func (a *app) inspect(ctx context.Context, name string) (any, error) {
 	i, err := a.instances().Get(name)
 	if err == nil {
+		if len(instance.Survey(ctx, []*instance.Instance{i})) == 0 {
+			return nil, fmt.Errorf("%s: %w", name, instance.ErrNotFound)
+		}
 		return instanceView{"instance", i.Dir, i.Config, i.State}, nil
 	}
 	if !errors.Is(err, instance.ErrNotFound) {

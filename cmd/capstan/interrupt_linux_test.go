@@ -1,13 +1,18 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"capstan/internal/repo/registrytest"
 )
@@ -66,5 +71,37 @@ func TestInterruptedPull(t *testing.T) {
 	w.must("pull", proxy.Host+"/app")
 	if n := left(); n != 0 {
 		t.Errorf("of a pull that was killed %d files are left", n)
+	}
+}
+
+// TestInterruptedPackage interrupts the pull of a package while it arrives.
+func TestInterruptedPackage(t *testing.T) {
+	w := newWorld(t)
+	var cmd *exec.Cmd
+	files := func() int {
+		list, err := os.ReadDir(filepath.Join(w.root, "packages"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(resp http.ResponseWriter, r *http.Request) {
+		resp.Header().Set("Content-Length", "1000000")
+		resp.Write(make([]byte, 1000))
+		resp.(http.Flusher).Flush()
+		for files() == 0 && r.Context().Err() == nil { // it has no event for that
+			time.Sleep(time.Millisecond)
+		}
+		cmd.Process.Signal(os.Interrupt)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	w.env = append(w.env, "CAPSTAN_OFFLINE=false")
+	cmd = w.command("package", "pull", "-u", server.URL, "osv.cli")
+	if r := w.run(cmd); r.status != 130 || !strings.HasSuffix(r.stderr, "capstan: interrupted\n") {
+		t.Errorf("interrupted: %+v", r)
+	}
+	if n := files(); n != 0 {
+		t.Errorf("%d files are left", n)
 	}
 }

@@ -4,37 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"capstan/internal/hypervisor/qemu"
+	"capstan/internal/hypervisor"
 	"capstan/internal/instance"
 )
 
-func (a *app) instances() *instance.Instances { return instance.Under(a.settings.Root) }
-
-func (a *app) driver() *qemu.Driver { return qemu.New(qemu.Options{Path: a.settings.QEMU}) }
+func (a *app) instances() *instance.Instances {
+	return instance.Under(a.settings.Root, a.clean).With(instance.Remotes{Platforms: a.remotes(), Log: a.settings.Log})
+}
 
 // onInstances makes a command that does the same to each instance named, and
 // prints the names of those it was done to.
 func (a *app) onInstances(cmd *cobra.Command, do func(ctx context.Context, i *instance.Instance) error) *cobra.Command {
+	return a.onNames(cmd, func(ctx context.Context, name string) (*instance.Instance, error) {
+		i, err := a.instance(ctx, name)
+		if err == nil {
+			err = a.work(cmd, i, func(ctx context.Context) error { return do(ctx, i) })
+		}
+		return i, err
+	})
+}
+
+// onNames is onInstances where do finds the instance, too.
+func (a *app) onNames(cmd *cobra.Command, do func(ctx context.Context, name string) (*instance.Instance, error)) *cobra.Command {
 	cmd.Args = atLeast(1, "the name of an instance")
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = a.completeInstances
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return each(args, func(name string) error {
-			i, err := a.instances().Get(name)
+			i, err := do(cmd.Context(), name)
 			if err != nil {
-				return err
-			}
-			if err := do(cmd.Context(), i); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
@@ -59,7 +65,7 @@ func newStop(a *app) *cobra.Command {
 		}
 		return err
 	})
-	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout)")
+	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout); away from this host, where --stop-timeout holds, until the power is cut")
 	return cmd
 }
 
@@ -99,14 +105,17 @@ func newStart(a *app) *cobra.Command {
 			return usage(cmd, errors.New("-a shows one instance"))
 		}
 		return each(args, func(name string) error {
-			i, err := a.instances().Get(name)
+			i, err := a.instance(cmd.Context(), name)
 			if err != nil {
 				return err
 			}
-			if attach {
-				return a.foreground(cmd, i, stdin)
+			if attach && i.Group() {
+				return &hinted{fmt.Errorf("%s is a group, which has no terminal", args[0]), "capstan start " + args[0] + "; then capstan logs -f"}
 			}
-			return a.background(cmd, i)
+			if attach {
+				return a.foreground(cmd.Context(), cmd, i, stdin)
+			}
+			return a.work(cmd, i, func(ctx context.Context) error { return a.background(ctx, cmd, i) })
 		})
 	}
 	return cmd
@@ -115,16 +124,28 @@ func newStart(a *app) *cobra.Command {
 // background starts an instance, waits until its application was started, and
 // prints its name. An application that cannot be started is an error with the
 // status that says why.
-func (a *app) background(cmd *cobra.Command, i *instance.Instance) error {
-	started, err := a.start(cmd, i)
+func (a *app) background(ctx context.Context, cmd *cobra.Command, i *instance.Instance) error {
+	started, err := a.start(ctx, cmd, i)
 	if err != nil {
 		return err
 	}
+	return a.up(ctx, cmd, i, started)
+}
+
+// up waits until a started instance's application was, and prints its name.
+func (a *app) up(ctx context.Context, cmd *cobra.Command, i *instance.Instance, started *instance.Started) error {
 	defer started.Attached()
-	tellStart(cmd, started.State)
-	now, err := i.Up(cmd.Context())
+	if i.Away() {
+		a.waits.show(cmd)
+		a.waits.Update("waiting until "+i.Config.Name+" is up", 0, 0)
+	}
+	now, err := i.Up(ctx)
+	a.waits.hide()
 	if err != nil {
 		return err
+	}
+	if now.Address != "" {
+		note(cmd, "%s has the address %s", i.Config.Name, now.Address)
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
 	if now.Exit.Unstarted() || now.Status == instance.Dead {
@@ -145,25 +166,27 @@ func newRestart(a *app) *cobra.Command {
 		Args:              atLeast(1, "the name of an instance"),
 		ValidArgsFunction: a.completeInstances,
 	}
-	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout)")
+	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout); away from this host, where --stop-timeout holds, until the power is cut")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return each(args, func(name string) error {
-			i, err := a.instances().Get(name)
+			i, err := a.instance(cmd.Context(), name)
 			if err != nil {
 				return err
 			}
 			if i.Config.Remove && i.State.Live() {
 				return &hinted{fmt.Errorf("%s was made with --rm: once stopped it is gone", i.Config.Name), "capstan run it again"}
 			}
-			if i.State.Live() {
-				if err := i.Stop(cmd.Context(), timeout); err != nil && !errors.Is(err, instance.ErrNotRunning) {
-					return err
+			return a.work(cmd, i, func(ctx context.Context) error {
+				if i.State.Live() {
+					if err := i.Stop(ctx, timeout); err != nil && !errors.Is(err, instance.ErrNotRunning) {
+						return err
+					}
+					if err := i.Refresh(); err != nil {
+						return err
+					}
 				}
-				if err := i.Refresh(); err != nil {
-					return err
-				}
-			}
-			return a.background(cmd, i)
+				return a.background(ctx, cmd, i)
+			})
 		})
 	}
 	return cmd
@@ -171,36 +194,65 @@ func newRestart(a *app) *cobra.Command {
 
 func newRm(a *app) *cobra.Command {
 	var force bool
-	cmd := a.onInstances(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "rm [flags] NAME...",
 		Aliases: []string{"delete"},
 		Short:   "Remove instances, with all that they had written",
 		Example: "  capstan rm job\n  capstan rm -f db",
-	}, func(ctx context.Context, i *instance.Instance) error {
-		if force {
-			err := i.Kill(ctx)
-			if err == nil && i.Config.Remove {
-				return nil // its supervisor has done that
-			}
-			if err != nil && !errors.Is(err, instance.ErrNotRunning) {
-				return err
-			}
-			err = i.Refresh()
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // somebody else has done that
-			}
-			if err != nil {
-				return err
-			}
-		}
-		err := i.Remove()
-		if errors.Is(err, instance.ErrRunning) {
-			return &hinted{err, "capstan stop it first, or capstan rm -f"}
-		}
-		return err
-	})
+	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it first if it is running")
-	return cmd
+	return a.onNames(cmd, func(ctx context.Context, name string) (*instance.Instance, error) {
+		i, err := a.instance(ctx, name)
+		switch {
+		case i != nil && errors.Is(err, instance.ErrNotFound):
+			err = nil // it has ended and was to be removed then, and is
+		case i != nil && force:
+			err = a.removeByForce(cmd, i, err)
+		case err == nil:
+			err = a.remove(cmd, i, i.Remove)
+		}
+		if errors.Is(err, instance.ErrRunning) {
+			err = &hinted{err, "capstan stop it first, or capstan rm -f"}
+		}
+		return i, err
+	})
+}
+
+// removeByForce removes an instance whatever it does. Where its platform does
+// not answer, or did not when it was asked, the instance is forgotten here.
+func (a *app) removeByForce(cmd *cobra.Command, i *instance.Instance, asked error) error {
+	err := asked
+	switch {
+	case err != nil:
+	case i.Away():
+		err = a.remove(cmd, i, i.Discard) // which ends its machine without waiting for it to stop
+	default:
+		err = killAndRemove(cmd.Context(), i)
+	}
+	if !errors.Is(err, hypervisor.ErrUnreachable) {
+		return err
+	}
+	c := i.Config
+	note(cmd, "%s is forgotten here, and its machine may be left on %s, as what has %s in its name: %v", c.Name, c.Platform, c.ID, err)
+	return i.Forget(cmd.Context())
+}
+
+func killAndRemove(ctx context.Context, i *instance.Instance) error {
+	err := i.Kill(ctx)
+	if err == nil && i.Config.Remove {
+		return nil // its supervisor has done that
+	}
+	if err != nil && !errors.Is(err, instance.ErrNotRunning) {
+		return err
+	}
+	err = i.Refresh()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody else has done that
+	}
+	if err != nil {
+		return err
+	}
+	return i.Remove(ctx)
 }
 
 func newWait(a *app) *cobra.Command {
@@ -254,48 +306,24 @@ func newLogs(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&since, "since", "", "show what came after a `time`: 2026-01-31T12:00:00Z, or a span such as 10m")
 	cmd.Flags().BoolVar(&kernel, "kernel", false, "show the guest kernel's messages instead")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		i, err := a.instances().Get(args[0])
+		i, err := a.instance(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		if kernel {
-			return printFile(cmd.OutOrStdout(), i.KernelPath())
-		}
-		offset, err := logOffset(i, tail, since)
-		if err != nil {
-			return usage(cmd, err)
-		}
-		if follow && i.State.Live() {
-			err := i.Follow(cmd.Context(), cmd.OutOrStdout(), offset)
-			if !errors.Is(err, instance.ErrNotRunning) {
-				return err
+		options := instance.LogOptions{Kernel: kernel, Follow: follow, Tail: -1}
+		if since != "" {
+			if options.Since, err = parseSince(since); err != nil {
+				return usage(cmd, err)
 			}
 		}
-		return i.CopyLog(cmd.OutOrStdout(), offset)
+		if tail != "all" {
+			if options.Tail, err = strconv.Atoi(tail); err != nil || options.Tail < 0 {
+				return usage(cmd, fmt.Errorf("--tail %s: expected a number of lines, or all", tail))
+			}
+		}
+		return i.Logs(cmd.Context(), cmd.OutOrStdout(), options)
 	}
 	return cmd
-}
-
-func logOffset(i *instance.Instance, tail, since string) (int64, error) {
-	var offset int64
-	if since != "" {
-		t, err := parseSince(since)
-		if err != nil {
-			return 0, err
-		}
-		if offset, err = i.OffsetSince(t); err != nil {
-			return 0, err
-		}
-	}
-	if tail == "all" {
-		return offset, nil
-	}
-	n, err := strconv.Atoi(tail)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("--tail %s: expected a number of lines, or all", tail)
-	}
-	at, err := i.OffsetTail(n)
-	return max(offset, at), err
 }
 
 func parseSince(s string) (time.Time, error) {
@@ -311,18 +339,4 @@ func parseSince(s string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("--since %s: expected a time such as 2026-01-31T12:00:00Z, or a span such as 10m", s)
-}
-
-// printFile prints a file; one that does not exist yet is empty.
-func printFile(w io.Writer, path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the log: %w", err)
-	}
-	defer f.Close()
-	_, err = io.Copy(w, f)
-	return err
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"capstan/guest"
-	"capstan/internal/hypervisor/qemu"
+	"capstan/internal/hypervisor"
 	"capstan/internal/instance"
 )
 
@@ -27,7 +27,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	os.Exit(execute(ctx, newRoot(), os.Args[1:]))
+	a := &app{}
+	os.Exit(execute(ctx, a, newRoot(a), os.Args[1:]))
 }
 
 // supervise is the whole life of a supervisor process. It takes nothing from
@@ -50,7 +51,7 @@ func supervise(dir string) int {
 	set, err := loadSettings(nil)
 	if err == nil {
 		err = instance.Supervise(context.Background(), dir, instance.Boot{
-			Driver: qemu.New(qemu.Options{Path: set.QEMU}),
+			Driver: func(platform string) (hypervisor.Driver, error) { return driverOf(set, platform) },
 			Guest: func() (kernel, decompressed string, err error) {
 				files, err := guest.Locate(set.Root)
 				return files.Kernel, files.Decompressed, err
@@ -65,11 +66,15 @@ func supervise(dir string) int {
 	return 0
 }
 
-// app is what commands share: the settings, read once flags are known.
-type app struct{ settings settings }
+// app is what commands share: the settings, read once flags are known, and the
+// remote platforms' drivers, once one is asked for.
+type app struct {
+	settings settings
+	away     []hypervisor.Remote
+	waits    waits // what those tell while they are waited for
+}
 
-func newRoot() *cobra.Command {
-	a := &app{}
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "capstan",
 		Short:         "Build and run applications as virtual machines",
@@ -80,6 +85,7 @@ func newRoot() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			a.settings, err = loadSettings(cmd.Root().PersistentFlags())
+			a.settings.progress = a.waits.Update
 			return err
 		},
 	}
@@ -97,8 +103,8 @@ func newRoot() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newRm(a), newWait(a), newStats(a))
-	add("image", newBuild(a), newImages(a), newPull(a), newPush(a), newSign(a), newSearch(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newImport(a), newExport(a), newLogin(a), newLogout(a), newPrune(a))
+	add("run", newRun(a), newPs(a), newLogs(a), newStop(a), newKill(a), newStart(a), newRestart(a), newScale(a), newRm(a), newWait(a), newStats(a), newVolume(a))
+	add("image", newBuild(a), newCompose(a), newPackage(a), newImages(a), newPull(a), newPush(a), newSign(a), newSearch(a), newRmi(a), newTag(a), newSave(a), newLoad(a), newImport(a), newExport(a), newLogin(a), newLogout(a), newPrune(a))
 	add("more", newInspect(a), newInfo(a), newDoctor(a), newVersion(a))
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "Flags.FlagUsages ", "Flags.FlagUsagesWrapped 80 "))
 	root.SetHelpCommand(newHelp())
@@ -145,7 +151,8 @@ func newHelp() *cobra.Command {
 }
 
 // execute runs a command line and returns the exit status.
-func execute(ctx context.Context, root *cobra.Command, args []string) int {
+func execute(ctx context.Context, a *app, root *cobra.Command, args []string) int {
+	defer a.close()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

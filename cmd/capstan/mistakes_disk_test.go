@@ -75,8 +75,6 @@ func TestDiskMistakes(t *testing.T) {
 		run("--firmware", "uefi", "--bus", "ide", "d"),
 		run("--execute", "/hello.so", "app"),
 		run("--bus", "ide", "app"),
-		{name: "a base", setup: func(w *world) { w.write("disk", raw); w.must("import", "d", "disk") }, leaves: true,
-			files: map[string]string{"src/Capstanfile": "base: d\ncmdline: /x\n"}, args: []string{"build", "new", "src"}},
 		{name: "a docker-archive", setup: func(w *world) { w.write("disk", raw); w.must("import", "d", "disk") }, leaves: true,
 			args: []string{"save", "-o", "out.tar", "d"}},
 		{name: "rmi of what only old Capstan had", files: map[string]string{"root/repository/team/x/x.qemu": raw}, args: []string{"rmi", "team/x"}},

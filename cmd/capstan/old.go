@@ -16,13 +16,10 @@ var oldPlatforms = []string{"qemu", "vbox", "vmw", "gce", "hkit"}
 
 // oldWords are its commands that are no more, with what does the same.
 var oldWords = map[string]string{
-	"compose":   "capstan build --from DIRECTORY NAME",
 	"config":    "edit config.yaml in the capstan root; capstan doctor checks it",
 	"openstack": "capstan build, and capstan run on this host: there is no platform openstack",
-	"package":   "capstan build, with a Capstanfile that names a base and files",
-	"runtime":   "name an image as base in the Capstanfile",
+	"runtime":   "capstan package init --runtime NAME, for OSv; for Linux, name an image as base in the Capstanfile",
 	"stack":     "capstan build, and capstan run on this host: there is no platform openstack",
-	"volume":    "share a directory of this host: capstan run -v ./DIR:/PATH IMAGE",
 }
 
 // oldFlags are its flags that are no more, by command.
@@ -46,6 +43,9 @@ var oldFlags = map[string]map[string]string{
 		"-p": "leave it out: an image is for every platform, and capstan run --on chooses one",
 		"-m": "leave it out: building needs no machine; memory: in the Capstanfile is for running",
 		"-v": "leave it out: the output of the build command is shown",
+	},
+	"collect": {
+		"--remote": "leave it out: capstan package compose makes an image, and capstan run starts it",
 	},
 	"pull": {
 		"-p": "leave it out: an image is for every platform, and capstan run --on chooses one",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -177,7 +178,11 @@ func none(cmd *cobra.Command, args []string) error {
 func each(names []string, do func(string) error) error {
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, do(name))
+		err := do(name)
+		errs = append(errs, err)
+		if errors.Is(err, context.Canceled) {
+			break // it was interrupted: so are the others
+		}
 	}
 	return errors.Join(errs...)
 }

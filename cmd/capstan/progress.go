@@ -50,7 +50,11 @@ func newBriefProgress(cmd *cobra.Command) *progress {
 	return p
 }
 
-// Update tells how far a piece of work is.
+// percent is the total of work that is told in parts of a hundred, as clouds do.
+const percent = 100
+
+// Update tells how far a piece of work is, in bytes or in parts of a hundred. A
+// total of 0 is not known.
 func (p *progress) Update(name string, done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +67,7 @@ func (p *progress) Update(name string, done, total int64) {
 	if w.done {
 		return
 	}
-	w.done = done == total
+	w.done = total > 0 && done == total
 	switch {
 	case w.bar != nil:
 		w.bar.SetCurrent(done)
@@ -73,23 +77,34 @@ func (p *progress) Update(name string, done, total int64) {
 }
 
 func (p *progress) begin(w *piece, name string, done, total int64) {
+	w.done = total > 0 && done == total
 	if p.bars == nil {
-		if w.done = done == total; w.done {
+		switch {
+		case w.done:
 			p.say("%s: there already", name)
-		} else {
+		case total == 0 || total == percent:
+			p.say("%s", name)
+		default:
 			p.say("%s: %s", name, size(total))
 		}
 		return
 	}
-	options := []mpb.BarOption{
-		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)),
+	options := []mpb.BarOption{mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR))}
+	switch total {
+	case 0:
+	case percent:
+		options = append(options, mpb.AppendDecorators(decor.Percentage(decor.WCSyncSpace)))
+	default:
+		options = append(options, mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)))
 	}
 	if p.brief {
 		options = append(options, mpb.BarRemoveOnComplete())
 	}
+	if total == 0 {
+		w.bar = p.bars.AddSpinner(0, options...)
+		return
+	}
 	w.bar = p.bars.AddBar(total, options...)
-	w.done = done == total
 	w.bar.SetCurrent(done)
 }
 
@@ -106,4 +121,39 @@ func (p *progress) close() {
 		}
 	}
 	p.bars.Wait()
+}
+
+// waits shows on a terminal what platforms tell of their work between show and
+// its end, and at no other time.
+type waits struct {
+	mu    sync.Mutex
+	shown *progress
+}
+
+// show begins to, until hide is called, or the next show.
+func (w *waits) show(cmd *cobra.Command) (hide func()) {
+	w.hide()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shown = newBriefProgress(cmd)
+	return w.hide
+}
+
+// hide takes away what is shown: before other output.
+func (w *waits) hide() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shown != nil {
+		w.shown.close()
+		w.shown = nil
+	}
+}
+
+// Update is progress's.
+func (w *waits) Update(name string, done, total int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shown != nil {
+		w.shown.Update(name, done, total)
+	}
 }

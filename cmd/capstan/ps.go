@@ -23,11 +23,15 @@ type psRow struct {
 	Started  time.Time         `json:"started,omitzero"`
 	Finished time.Time         `json:"finished,omitzero"`
 	Ports    []string          `json:"ports"`
+	Address  string            `json:"address,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	// Of groups: how many machines are wanted, and how many are on.
+	Replicas int `json:"replicas,omitempty"`
+	On       int `json:"on,omitempty"`
 }
 
 func newPs(a *app) *cobra.Command {
-	var all, quiet bool
+	var all, quiet, away bool
 	cmd := &cobra.Command{
 		Use:     "ps",
 		Aliases: []string{"instances", "I", "list"},
@@ -38,14 +42,18 @@ func newPs(a *app) *cobra.Command {
 	format := formatFlag(cmd)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that are not running")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "names only")
+	cmd.Flags().BoolVar(&away, "all-platforms", false, "in their place, all that capstan has made on clouds, whoever has: machines, disks, images")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if away {
+			return a.printAway(cmd, *format, quiet)
+		}
 		list, err := a.instances().List()
 		if err != nil {
 			return err
 		}
 		var rows []psRow
-		for _, i := range list {
-			if all || i.State.Live() {
+		for _, i := range instance.Survey(cmd.Context(), list) {
+			if all || i.State.Live() || i.State.Status == instance.Unknown {
 				rows = append(rows, psRowOf(i))
 			}
 		}
@@ -55,7 +63,7 @@ func newPs(a *app) *cobra.Command {
 		return table[psRow]{
 			header: []string{"NAME", "IMAGE", "STATUS", "CREATED", "PORTS"},
 			cells: func(r psRow) []string {
-				return []string{r.Name, r.Image, r.summary(), ago(r.Created), strings.Join(r.Ports, ", ")}
+				return []string{r.Name, r.Image, r.summary(), ago(r.Created), firstOf(strings.Join(r.Ports, ", "), r.Address)}
 			},
 		}.print(cmd, *format, rows)
 	}
@@ -67,7 +75,10 @@ func psRowOf(i *instance.Instance) psRow {
 		ID: i.Config.ID, Name: i.Config.Name, Image: i.Config.Image, Platform: i.Config.Platform,
 		Status: i.State.Status, ExitCode: i.State.Exit.Status, Reason: i.State.Reason,
 		Created: i.Config.Created, Started: i.State.Started, Finished: i.State.Finished,
-		Ports: []string{}, Labels: i.Config.Labels,
+		Ports: []string{}, Address: i.State.Address, Labels: i.Config.Labels,
+	}
+	if i.Group() {
+		r.Replicas, r.On = i.State.Replicas, i.State.On()
 	}
 	for _, p := range i.State.Ports {
 		r.Ports = append(r.Ports, p.String())
@@ -79,6 +90,12 @@ func psRowOf(i *instance.Instance) psRow {
 const reasonWidth = 40
 
 func (r psRow) summary() string {
+	switch {
+	case r.Replicas > 0 && r.Status == instance.Running:
+		return fmt.Sprintf("%d of %d running", r.On, r.Replicas)
+	case r.Replicas > 0 && r.Status == instance.Exited:
+		return "stopped " + ago(r.Finished)
+	}
 	switch r.Status {
 	case instance.Running:
 		return "running for " + span(time.Since(r.Started))
@@ -88,8 +105,8 @@ func (r psRow) summary() string {
 			s += ": " + brief(r.Reason, reasonWidth)
 		}
 		return s
-	case instance.Dead:
-		return "dead: " + brief(r.Reason, reasonWidth)
+	case instance.Dead, instance.Unknown:
+		return string(r.Status) + ": " + brief(r.Reason, reasonWidth)
 	default:
 		return string(r.Status)
 	}

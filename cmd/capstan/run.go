@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"capstan/internal/hypervisor"
 	"capstan/internal/image/erofs"
 	"capstan/internal/image/opaque"
 	"capstan/internal/instance"
@@ -22,12 +23,15 @@ import (
 // runFlags are run's flags as they were given.
 type runFlags struct {
 	detach, remove, stdin, tty, verbose, readOnly     bool
+	dryRun                                            bool
+	again                                             bool // not the first of several: what was told is not told again
 	name, memory, entrypoint, user, workdir, hostname string
-	on, accel, restart                                string
+	on, accel, restart, network                       string
 	pull                                              pullFlags
 	execute, firmware, bus                            string
-	cpus, stopTimeout                                 int
+	cpus, stopTimeout, replicas, count                int
 	ports, env, envFiles, shares, labels              []string
+	cloud                                             cloudFlags
 }
 
 func newRun(a *app) *cobra.Command {
@@ -49,7 +53,9 @@ func newRun(a *app) *cobra.Command {
 		Example: "  capstan run --rm redis\n" +
 			"  capstan run -d --name cache -p 6379:6379 -m 64M redis\n" +
 			"  capstan run --rm ./server -- --listen :8080\n" +
-			"  capstan run -v ./site:/usr/share/nginx/html:ro -p 8080:80 nginx",
+			"  capstan run -v ./site:/usr/share/nginx/html:ro -p 8080:80 nginx\n" +
+			"  capstan run --on ec2 --region eu-central-1 -d -p 6379 --allow 203.0.113.0/24 redis\n" +
+			"  capstan run --on gce --dry-run -p 6379 redis",
 		Args:              atLeast(1, "an image"),
 		ValidArgsFunction: a.completeRun,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,7 +65,7 @@ func newRun(a *app) *cobra.Command {
 	fl := cmd.Flags()
 	fl.SetInterspersed(false) // what follows the image is the application's
 	fl.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the instance's name")
-	fl.BoolVar(&f.remove, "rm", false, "remove the instance when it ends; its writes stay in memory")
+	fl.BoolVar(&f.remove, "rm", false, "remove the instance when it ends; its writes stay in memory, or in a cloud on its disk, which goes with it")
 	fl.BoolVarP(&f.stdin, "interactive", "i", false, "connect standard input")
 	fl.BoolVarP(&f.tty, "tty", "t", false, "give the application a terminal")
 	fl.StringVar(&f.name, "name", "", "name of the instance")
@@ -68,33 +74,48 @@ func newRun(a *app) *cobra.Command {
 	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read NAME=VALUE lines from `FILE`")
 	fl.StringVarP(&f.memory, "memory", "m", "", "memory, such as 64M or 2G")
 	fl.IntVarP(&f.cpus, "cpus", "c", 0, "number of CPUs")
-	fl.StringArrayVarP(&f.shares, "volume", "v", nil, "share a directory or file of this host: `HOST:GUEST[:ro]`")
+	fl.StringArrayVarP(&f.shares, "volume", "v", nil, "share a directory or file of this host, `HOST:GUEST[:ro]`; in a cloud, attach a volume, which is made if there is none: NAME:GUEST[:ro][:size=20G]")
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "program to run instead of the image's")
 	fl.StringVarP(&f.user, "user", "u", "", "user to run as: `NAME|UID[:GROUP|GID]`")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory in the guest")
-	fl.StringVar(&f.on, "on", "", "platform to run on: qemu")
+	fl.StringVar(&f.on, "on", "", "platform to run on: "+strings.Join(platforms(), " or ")+" (default: the first that is installed)")
+	fl.StringVar(&f.network, "network", "", "nat, none, or `bridge:INTERFACE` for an address in this host's own network (default nat)")
 	fl.StringVar(&f.accel, "accel", "", "accelerator: kvm, hvf, whpx or tcg (default: the best that really works)")
 	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "seconds between asking the application to end and killing it")
 	fl.StringVar(&f.hostname, "hostname", "", "the guest's host name (default: the instance's name)")
 	fl.StringArrayVarP(&f.labels, "label", "l", nil, "label the instance: `KEY=VALUE`")
 	fl.StringVar(&f.restart, "restart", "no", "when to start it again: no, on-failure[:N] or always")
 	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root without any place to write")
+	fl.IntVar(&f.replicas, "replicas", 0, "make a group of `N` machines, which a cloud keeps at that number")
+	fl.IntVar(&f.count, "count", 1, "run `N` instances, called NAME-1 and so on, with -d")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "in a cloud: print the calls that would be made, and make none")
 	fl.StringVar(&f.execute, "execute", "", "command line of an OSv disk image, in the place of its own")
 	fl.StringVar(&f.firmware, "firmware", "", "what boots a disk image: bios or uefi (default: what the image says)")
 	fl.StringVar(&f.bus, "bus", "", "how a disk image is attached: virtio, ide or sata (default: what the image says)")
 	fl.BoolVar(&f.verbose, "verbose", false, "let the kernel and PID 1 say what they do, in the instance's kernel.log")
 	takesFiles(cmd, "env-file", "volume")
-	takesOneOf(cmd, "on", "qemu")
+	takesOneOf(cmd, "on", platforms()...)
+	takesOneOf(cmd, "network", "nat", "none", "bridge:")
 	takesOneOf(cmd, "accel", "kvm", "hvf", "whpx", "tcg")
 	takesOneOf(cmd, "restart", "no", "on-failure", "always")
 	takesOneOf(cmd, "firmware", opaque.Firmwares()...)
 	takesOneOf(cmd, "bus", opaque.Buses()...)
+	f.cloud.add(cmd)
 	f.pull.add(cmd, "the image")
 	return cmd
 }
 
 func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) error {
-	ctx := cmd.Context()
+	p, err := a.platform(f.on)
+	if err == nil {
+		err = f.checkCount(p)
+	}
+	if err != nil {
+		return usage(cmd, err)
+	}
+	if err := a.namesFree(f); err != nil {
+		return err
+	}
 	if isPath(ref) {
 		if f.pull.verifyKey != "" {
 			return usage(cmd, fmt.Errorf("--verify-key: %s is a program of this host, and no image that could be signed", ref))
@@ -108,19 +129,33 @@ func (a *app) run(cmd *cobra.Command, f *runFlags, ref string, args []string) er
 			args = args[1:] // it parts a program from its arguments, and is none of them
 		}
 	}
+	ctx, stop := making(cmd, p)
+	defer stop()
+	if f.detach || f.dryRun {
+		return a.runMany(ctx, cmd, f, ref, args)
+	}
 	inst, err := a.create(ctx, cmd, f, ref, args)
 	if err != nil {
 		return err
 	}
-	if f.detach {
-		err = a.background(cmd, inst)
-	} else {
-		err = a.foreground(cmd, inst, f.stdin)
-	}
+	err = a.foreground(ctx, cmd, inst, f.stdin)
 	if errors.As(err, new(*startError)) {
-		inst.Remove() // it never ran, and holds nothing of anybody's
+		return a.unstarted(ctx, cmd, inst, err)
 	}
 	return err
+}
+
+// lostSight is an error after which an instance that is elsewhere is there yet.
+func (a *app) lostSight(inst *instance.Instance, err error) error {
+	name := inst.Config.Name
+	if _, gone := a.instances().Get(name); gone != nil {
+		return err
+	}
+	left, hint := name+" is left as it is", fmt.Sprintf("capstan logs -f %s goes on with it, and capstan rm -f %s removes it", name, name)
+	if errors.Is(err, context.Canceled) {
+		return &interruptedError{left, hint}
+	}
+	return &hinted{fmt.Errorf("%w; %s", err, left), hint}
 }
 
 // startError is an instance that could not be started.
@@ -129,14 +164,18 @@ type startError struct{ err error }
 func (e *startError) Error() string { return e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
 
-func (a *app) start(cmd *cobra.Command, inst *instance.Instance) (*instance.Started, error) {
+func (a *app) start(ctx context.Context, cmd *cobra.Command, inst *instance.Instance) (*instance.Started, error) {
 	if err := checkRoot(inst); err != nil {
 		return nil, err
 	}
-	started, err := inst.Start(cmd.Context())
+	if inst.Away() {
+		defer a.waits.show(cmd)()
+	}
+	started, err := inst.Start(ctx)
 	if err != nil {
 		return nil, &startError{fmt.Errorf("starting %s: %w", inst.Config.Name, err)}
 	}
+	tellStart(cmd, started.State)
 	return started, nil
 }
 
@@ -147,8 +186,17 @@ func checkRoot(inst *instance.Instance) error {
 	if inst.Damaged != nil {
 		return &hinted{inst.Damaged, "capstan rm " + name + "; then run it again"}
 	}
+	if inst.Away() {
+		return nil // its disk is there
+	}
 	if inst.Config.Machine.System != nil {
 		return checkSystem(inst)
+	}
+	if disk := inst.Config.Machine.Bootable; disk != "" {
+		if _, err := os.Stat(filepath.Join(inst.Dir, disk)); err != nil {
+			return &hinted{fmt.Errorf("the disk of %s is missing", name), "capstan rm " + name + "; then run it again"}
+		}
+		return nil
 	}
 	if inst.Config.Machine.Guest.Root.Upper != "" {
 		if _, err := os.Stat(filepath.Join(inst.Dir, upperFile)); err != nil {
@@ -185,8 +233,19 @@ func tellStart(cmd *cobra.Command, state instance.State) {
 	}
 }
 
-// foreground runs an instance at the terminal until it ends.
-func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool) error {
+// tellAddress waits for the address of a machine that has one of its own, and
+// says it.
+func tellAddress(ctx context.Context, cmd *cobra.Command, inst *instance.Instance) error {
+	now, err := inst.Up(ctx)
+	if err == nil && now.Address != "" {
+		note(cmd, "%s has the address %s", inst.Config.Name, now.Address)
+	}
+	return err
+}
+
+// foreground runs an instance at the terminal until it ends. starting is the
+// context of its start alone.
+func (a *app) foreground(starting context.Context, cmd *cobra.Command, inst *instance.Instance, stdin bool) error {
 	// Before anything starts: no signal may kill this process and leave the
 	// machine to nobody's sight.
 	signals := make(chan os.Signal, 4)
@@ -197,14 +256,14 @@ func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool
 	if err != nil {
 		return err
 	}
-	started, err := a.start(cmd, inst)
+	started, err := a.start(starting, cmd, inst)
 	if err != nil {
 		return err
 	}
-	tellStart(cmd, started.State)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
-	defer cancel()
-	last, err := a.watch(ctx, cmd, inst, started, offset, stdin, signals)
+	last, err := a.watch(context.WithoutCancel(cmd.Context()), cmd, inst, started, offset, stdin, signals)
+	if err != nil && inst.Away() {
+		err = a.lostSight(inst, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -214,6 +273,8 @@ func (a *app) foreground(cmd *cobra.Command, inst *instance.Instance, stdin bool
 // watch shows a started instance's output, from an offset of its log, until it
 // has ended and, where it was to be removed, is gone.
 func (a *app) watch(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, started *instance.Started, offset int64, stdin bool, signals <-chan os.Signal) (instance.State, error) {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
 	link, err := inst.Attach(ctx, offset)
 	started.Attached()
 	if errors.Is(err, instance.ErrNotRunning) {
@@ -224,18 +285,29 @@ func (a *app) watch(ctx context.Context, cmd *cobra.Command, inst *instance.Inst
 	}
 	restore := a.terminal(cmd, inst, stdin)
 	defer restore()
-	go interrupts(ctx, cmd, inst, signals)
+	go interrupts(ctx, cmd, *inst, signals, leave)
+	if inst.Away() {
+		if err := tellAddress(ctx, cmd, inst); err != nil {
+			return instance.State{}, err
+		}
+	}
 	_, copyErr := io.Copy(cmd.OutOrStdout(), link.Output)
 	link.Output.Close()
+	if copyErr != nil {
+		copyErr = fmt.Errorf("copying the output: %w", copyErr)
+	}
+	if copyErr != nil && inst.Away() && !errors.Is(copyErr, hypervisor.ErrGone) {
+		return instance.State{}, copyErr // its end may be far
+	}
 	last, err := link.Wait(ctx)
 	if err != nil {
 		return last, err
 	}
 	started.Wait()
-	if copyErr != nil && last.Status != instance.Dead {
-		return last, fmt.Errorf("copying the output: %w", copyErr)
+	if last.Status != instance.Dead {
+		err = copyErr
 	}
-	return last, nil
+	return last, err
 }
 
 // status turns an instance's end into this process's.
@@ -253,9 +325,11 @@ func (a *app) status(cmd *cobra.Command, inst *instance.Instance, last instance.
 }
 
 // interrupts stops the instance at the first signal and kills it at the next.
-func interrupts(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, signals <-chan os.Signal) {
+// One that is away is left at the third: its platform may do neither.
+func interrupts(ctx context.Context, cmd *cobra.Command, inst instance.Instance, signals <-chan os.Signal, leave func()) {
 	terminated := cmd.Context().Done()
-	for stopping := false; ; stopping = true {
+	name, terminal := inst.Config.Name, term.IsTerminal(int(os.Stderr.Fd()))
+	for n := 1; ; n++ {
 		select {
 		case <-signals:
 		case <-terminated:
@@ -263,15 +337,31 @@ func interrupts(ctx context.Context, cmd *cobra.Command, inst *instance.Instance
 		case <-ctx.Done():
 			return
 		}
-		if stopping {
-			inst.Kill(ctx) // whatever comes of it, the end is being waited for
-			continue
+		own := inst // others learn how it fares, too
+		switch {
+		case n == 1:
+			if terminal {
+				note(cmd, "stopping %s; Ctrl-C kills it", name)
+			}
+			go func() { tellEnd(ctx, cmd, "stopping "+name, own.Stop(ctx, -1)) }()
+		case n > 2 && inst.Away():
+			leave()
+			return
+		default:
+			if terminal && inst.Away() {
+				note(cmd, "killing %s; Ctrl-C leaves it", name)
+			}
+			go func() { tellEnd(ctx, cmd, "killing "+name, own.Kill(ctx)) }()
 		}
-		if term.IsTerminal(int(os.Stderr.Fd())) {
-			note(cmd, "stopping %s; Ctrl-C kills it", inst.Config.Name)
-		}
-		go inst.Stop(ctx, -1)
 	}
+}
+
+// tellEnd says why an instance that is being watched could not be ended.
+func tellEnd(ctx context.Context, cmd *cobra.Command, doing string, err error) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, instance.ErrNotRunning) || errors.Is(err, instance.ErrNotFound) {
+		return
+	}
+	note(cmd, "%s: %v", doing, err)
 }
 
 // terminal connects this process's terminal with the guest's. The function

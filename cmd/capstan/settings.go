@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/viper"
 
 	"capstan/internal/capstanfile"
+	"capstan/internal/hypervisor/vsphere"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
 )
@@ -21,7 +22,10 @@ import (
 // CAPSTAN_* in the environment, that before config.yaml in the root.
 type settings struct {
 	Root   string // absolute
+	On     string // on: the platform; "" takes the best that works
 	QEMU   string // qemu_path: a path or name; "" looks for it
+	VBox   string // vbox_path: likewise of VBoxManage
+	VMRun  string // vmrun_path: likewise of VMware's vmrun
 	Accel  string // accel: "" takes the best that works
 	Memory int64  // memory, in bytes, where neither flag nor image says
 	CPUs   int    // cpus, likewise
@@ -29,9 +33,15 @@ type settings struct {
 	// log_files files.
 	Log instance.LogLimit
 
+	VSphere  vsphere.Options // vsphere: the server, and where on it machines are made
+	EC2, GCE cloudSettings   // ec2 and gce: what is usual there
+
 	RepoURL    string          // repo_url: an old repository, asked first for names that it could have
 	Offline    bool            // offline: nothing is looked up outside
 	Registries repo.Registries // registries: where short names are looked for, in this order
+
+	// progress is what clouds tell how far they are, by whoever waits; or nil.
+	progress func(what string, done, total int64)
 }
 
 // minLogSize leaves room for a piece of output with its index.
@@ -59,13 +69,27 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
+	s := settings{Root: root}
+	if s.VSphere, err = vsphereOptions(config); err != nil {
+		return settings{}, err
+	}
+	if s.EC2, err = ec2Settings(config); err != nil {
+		return settings{}, err
+	}
+	if s.GCE, err = gceSettings(config); err != nil {
+		return settings{}, err
+	}
 	v.SetConfigType("yaml")
 	if err := v.ReadConfig(bytes.NewReader(config.data)); err != nil {
 		return settings{}, fmt.Errorf("reading %s: %w", config.path, err)
 	}
-	s := settings{Root: root, QEMU: v.GetString("qemu_path"), Accel: v.GetString("accel")}
+	s.On, s.Accel = v.GetString("on"), v.GetString("accel")
+	s.QEMU, s.VBox, s.VMRun = v.GetString("qemu_path"), v.GetString("vbox_path"), v.GetString("vmrun_path")
 	s.RepoURL = v.GetString("repo_url")
 	wrong := func(key, problem string) (settings, error) { return settings{}, config.wrongSetting(v, key, problem) }
+	if _, err := platformOf(s, s.On); s.On != "" && err != nil {
+		return wrong("on", fmt.Sprintf("%q is no platform", s.On))
+	}
 	if s.Registries, err = registriesOf(v, config.path, config.data); err != nil {
 		return settings{}, err
 	}

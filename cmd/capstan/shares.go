@@ -58,6 +58,9 @@ func parseShares(list []string) (shared, error) {
 }
 
 func splitShare(s string) (host, target string, readOnly bool, err error) {
+	if at := strings.LastIndexByte(s, ':'); strings.HasPrefix(s[at+1:], sizeOption) {
+		return "", "", false, &hinted{fmt.Errorf("%q is for volumes of clouds", s[at+1:]), "leave it out, or --on gce -v NAME:/PATH:size=20G"}
+	}
 	rest, mode := s, ""
 	if at := strings.LastIndexByte(s, ':'); at > 0 && (s[at+1:] == "ro" || s[at+1:] == "rw") {
 		rest, mode = s[:at], s[at+1:]
@@ -70,12 +73,15 @@ func splitShare(s string) (host, target string, readOnly bool, err error) {
 	if !path.IsAbs(target) || path.Clean(target) == "/" {
 		return "", "", false, fmt.Errorf("%q must be an absolute path in the guest, and not its root", target)
 	}
-	if !strings.ContainsAny(host, `/\`) && host != "." && host != ".." {
-		return "", "", false, fmt.Errorf("%q would be a named volume, which this version does not have: write ./%s for a directory", host, host)
+	if !isHostPath(host) {
+		return "", "", false, &hinted{fmt.Errorf("%q would be a volume, which only clouds have", host), "./" + host + " for a directory; or --on gce"}
 	}
 	host, err = filepath.Abs(host)
 	return host, path.Clean(target), mode == "ro", err
 }
+
+// isHostPath tells a file or directory of this host from a volume's name.
+func isHostPath(s string) bool { return strings.ContainsAny(s, `/\`) || s == "." || s == ".." }
 
 // linkShares makes the directories of shared files in an instance's.
 func linkShares(dir string, links []link) error {

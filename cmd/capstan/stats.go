@@ -30,7 +30,7 @@ func newStats(a *app) *cobra.Command {
 				return err
 			}
 			for _, i := range list {
-				if i.State.Live() {
+				if i.State.Live() && !i.Away() {
 					args = append(args, i.Config.Name)
 				}
 			}

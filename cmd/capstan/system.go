@@ -112,12 +112,12 @@ func (a *app) configureSystem(cmd *cobra.Command, f *runFlags, config opaque.Con
 		}
 	}
 	m.CPUs = firstOf(f.cpus, a.settings.CPUs)
-	m.Guest = api.Config{Version: api.Version, TTY: f.tty, Stdin: f.stdin, StopTimeout: f.stopTimeout}
+	m.Guest = api.Config{Version: api.Version, TTY: f.tty, Stdin: f.stdin, StopTimeout: f.stopTimeout, Network: m.Guest.Network}
 	m.System = &hypervisor.System{
 		Disk: opaque.OverlayFile, Base: opaque.BaseFile, Format: config.Format,
 		Firmware: firmware, Bus: bus,
 	}
-	if err := hypervisor.Refuse(a.driver(), m); err != nil {
+	if err := a.refuse(cfg); err != nil {
 		return bad(err)
 	}
 	return cfg, nil

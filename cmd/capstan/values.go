@@ -161,3 +161,16 @@ func appendEnv(env []string, kv string) []string {
 	}
 	return env
 }
+
+// parseNetwork reads --network.
+func parseNetwork(s string) (none bool, bridge string, err error) {
+	switch bridge, bridged := strings.CutPrefix(s, "bridge:"); {
+	case s == "" || s == "nat":
+		return false, "", nil
+	case s == "none":
+		return true, "", nil
+	case bridged && bridge != "":
+		return false, bridge, nil
+	}
+	return false, "", fmt.Errorf("--network %s: expected nat, none or bridge:INTERFACE", s)
+}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,19 +77,13 @@ func pull(b *testing.B, capstan, crane string, fill func(*rand.Rand, []byte)) {
 		}
 	}
 	b.ReportMetric(0, "ns/op") // which would be the sum of all of these
-	for _, m := range []struct {
-		unit   string
-		values []float64
-	}{
+	reportMedians(b, []metric{
 		{"ms-capstan-pull", ours},
 		{"ms-crane-pull", cranes},
 		{"ms-mkfs.erofs", mkfs},
 		{"capstan/(crane+mkfs.erofs)(limit:1.2)", ratio},
 		{"MB-memory(limit:150)", memory},
-	} {
-		slices.Sort(m.values)
-		b.ReportMetric(m.values[len(m.values)/2], m.unit)
-	}
+	})
 }
 
 // timed runs a command with the disk at rest, and returns the milliseconds it

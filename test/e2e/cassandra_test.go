@@ -105,11 +105,11 @@ func (c *capstan) serves(t *testing.T, cql string, began time.Time, nth int) {
 var drained = regexp.MustCompile(`Cassandra shutdown complete\s*$`)
 
 // drains stops Cassandra, which writes all that it has in memory to its tables
-// first, and under TCG needs more than the usual ten seconds for it.
+// first.
 func (c *capstan) drains(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	c.stopped(t, "cassandra", 143, "-t", "240")
+	c.stopped(t, "cassandra", 143)
 	if log := c.must(t, "logs", "cassandra"); !drained.MatchString(log) {
 		t.Errorf("Cassandra did not shut down in order:\n%s", tail(log))
 	}

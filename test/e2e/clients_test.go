@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,4 +132,16 @@ func psqlClient(t *testing.T, address string, within time.Duration) error {
 		t.Fatalf("psql printed %q, %v", out, err)
 	}
 	return nil
+}
+
+// clientProgram builds a client of test/clients and returns its path.
+func clientProgram(t *testing.T, name string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-o", bin, "./"+name)
+	build.Dir = "../clients"
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the client %s: %v\n%s", name, err, out)
+	}
+	return bin
 }

@@ -103,7 +103,7 @@ func (p *person) live(release <-chan struct{}) {
 	case 0: // in the background, with a disk of its own
 		p.c.do(p.t, append(append(flags, "-d"), words...)...)
 		<-release
-		p.c.do(p.t, "stop", p.name)
+		p.c.do(p.t, "stop", "-t", grace, p.name)
 		p.c.do(p.t, "rm", p.name)
 	case 1: // in the background, to be removed by force
 		p.c.do(p.t, append(append(flags, "-d", "--rm"), words...)...)
@@ -119,7 +119,7 @@ func (p *person) live(release <-chan struct{}) {
 			ended <- r
 		}()
 		<-release
-		p.c.do(p.t, "stop", p.name)
+		p.c.do(p.t, "stop", "-t", grace, p.name)
 		p.checkStopped(<-ended)
 	}
 	p.c.do(p.t, "rmi", p.image)

@@ -77,7 +77,7 @@ func TestDiskInstance(t *testing.T) {
 	if got := c.must(t, "ps", "--format", "{{.Created.IsZero}}"); got != "false\n" {
 		t.Errorf("it has no time of its making: %q", got)
 	}
-	c.must(t, "stop", "old")
+	c.must(t, "stop", "-t", grace, "old")
 	if s, _ := c.ps(t, "old", "-a"); s.Status != "exited" || s.ExitCode != 0 || s.Reason != "" {
 		t.Errorf("stopped by its power button, it is %+v", s)
 	}

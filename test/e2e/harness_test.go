@@ -21,15 +21,21 @@ import (
 const (
 	commandBound = 5 * time.Minute
 	serveBound   = 5 * time.Minute
-	goneBound    = 30 * time.Second
+	goneBound    = time.Minute
 	tryBound     = time.Minute // of one conversation with a server that may not be there yet
 )
+
+// grace is how many seconds an application has to end before it is killed. The
+// ten that it has by default are too few where fifty boot at once, or for a
+// JVM under TCG.
+const grace = "240"
 
 // capstan is the binary with a root of its own.
 type capstan struct {
 	bin, root string
 	probe     string // the probe's program, where it is made
 	tmp       string // for temporary files, where they are looked at
+	env       []string
 }
 
 // result is how one command ended.
@@ -90,6 +96,7 @@ func (c *capstan) command(ctx context.Context, args ...string) *exec.Cmd {
 		}
 	}
 	cmd.Env = append(cmd.Env, "CAPSTAN_ROOT="+c.root)
+	cmd.Env = append(cmd.Env, c.env...)
 	if c.tmp != "" {
 		cmd.Env = append(cmd.Env, "TMPDIR="+c.tmp)
 	}
@@ -170,9 +177,9 @@ type state struct {
 }
 
 // stopped stops an instance, whose application then ends with status.
-func (c *capstan) stopped(t *testing.T, name string, status int, flags ...string) {
+func (c *capstan) stopped(t *testing.T, name string, status int) {
 	t.Helper()
-	c.must(t, append(append([]string{"stop"}, flags...), name)...)
+	c.must(t, "stop", "-t", grace, name)
 	if s, ok := c.ps(t, name, "-a"); !ok || s.Status != "exited" || s.ExitCode != status {
 		t.Errorf("after stop it is %+v, and should be exited with %d", s, status)
 	}

@@ -73,15 +73,3 @@ func (c *capstan) times(t *testing.T, name string) (made, started time.Time) {
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
-
-// clientProgram builds a client of test/clients and returns its path.
-func clientProgram(t *testing.T, name string) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), name)
-	build := exec.Command("go", "build", "-o", bin, "./"+name)
-	build.Dir = "../clients"
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the client %s: %v\n%s", name, err, out)
-	}
-	return bin
-}

@@ -17,15 +17,15 @@ import (
 func TestPersistence(t *testing.T) {
 	c := newProbe(t)
 	c.ready(t, "keeps", nil, "/times-started")
-	c.must(t, "stop", "keeps")
+	c.must(t, "stop", "-t", grace, "keeps")
 	if s, _ := c.ps(t, "keeps", "-a"); s.Status != "exited" || s.ExitCode != 0 {
 		t.Errorf("stopped, it is %+v", s)
 	}
 	c.must(t, "start", "keeps")
 	c.waitReady(t, "keeps", 2)
-	c.must(t, "restart", "keeps")
+	c.must(t, "restart", "-t", grace, "keeps")
 	c.waitReady(t, "keeps", 3)
-	c.must(t, "stop", "keeps")
+	c.must(t, "stop", "-t", grace, "keeps")
 	log := c.must(t, "logs", "keeps")
 	for n := 1; n <= 3; n++ {
 		if want := "times started: " + strconv.Itoa(n) + "\n"; !strings.Contains(log, want) {
@@ -139,7 +139,7 @@ func TestKilledHypervisor(t *testing.T) {
 	}
 	c.must(t, "start", "victim")
 	c.waitReady(t, "victim", 2)
-	c.must(t, "stop", "victim")
+	c.must(t, "stop", "-t", grace, "victim")
 	c.must(t, "rm", "victim")
 	c.checkNothingLeft(t)
 }

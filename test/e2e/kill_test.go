@@ -32,7 +32,7 @@ type victim struct {
 
 var (
 	runDetached = []string{"run", "-d", "-m", "64M", "--name", prey, probe, "/probe", "stay"}
-	stopPrey    = []string{"stop", prey}
+	stopPrey    = []string{"stop", "-t", grace, prey}
 	idle        = []string{"ps"} // while nothing else happens
 )
 

@@ -38,7 +38,7 @@ func TestRunByName(t *testing.T) {
 		}
 		address := c.address(t, name, 11211)
 		c.eventually(t, name, func(within time.Duration) error { return memcachedClient(t, address, within) })
-		c.must(t, "stop", name)
+		c.must(t, "stop", "-t", grace, name)
 		c.must(t, "rm", name)
 		reg.Stop() // for the second time there is none
 	}

@@ -62,11 +62,10 @@ func main() {
 	case "--listen": // as run's help has it
 		fmt.Println("listening on", strings.Join(args, " "))
 	case "count": // count LINES
-		lines, err := strconv.Atoi(args[0])
-		check(err)
-		for n := range lines {
-			fmt.Println("line", n+1)
-		}
+		count(args[0])
+	case "flood": // flood LINES, and stay
+		count(args[0])
+		stay(nil)
 	case "boots": // boots FILE: count them in FILE, and say what its file system has free
 		boots(args[0])
 	case "stay":
@@ -80,6 +79,14 @@ func check(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(3)
+	}
+}
+
+func count(to string) {
+	lines, err := strconv.Atoi(to)
+	check(err)
+	for n := range lines {
+		fmt.Println("line", n+1)
 	}
 }
 

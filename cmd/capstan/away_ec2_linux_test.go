@@ -1,0 +1,74 @@
+//go:build e2e
+
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"capstan/internal/cloud/ec2/ec2test"
+)
+
+// TestRehearseEC2: --dry-run prints what would be made on EC2, without what is
+// in the environment, and makes nothing, neither there nor here.
+func TestRehearseEC2(t *testing.T) {
+	cloud := ec2test.Pretend(t, "192.0.2.9")
+	w := appWorld(t, cloud.Env()...)
+	for flag, last := range map[string]string{"--spot": "ec2 RunInstances {", "--replicas=2": "auto scaling UpdateAutoScalingGroup {"} {
+		out := w.must("run", "--dry-run", "--on", "ec2", "--name", "web", "-d", flag, "-e", "PASSWORD=secret", "-p", "80", "--allow", "192.0.2.0/24", "app")
+		for _, call := range []string{"ebs StartSnapshot {", "ec2 RegisterImage {", "ec2 CreateSecurityGroup {", "192.0.2.0/24", "ec2 CreateLaunchTemplate {", "ami-dryrun", last} {
+			if !strings.Contains(out, call) {
+				t.Errorf("with %s there is no %s in\n%s", flag, call, out)
+			}
+		}
+		if strings.Contains(out, "secret") {
+			t.Errorf("a secret is in\n%s", out)
+		}
+	}
+	if left := cloud.Instances(t, "eu-central-1"); len(left) > 0 {
+		t.Errorf("made: %q", left)
+	}
+	if left := w.must("ps", "-aq") + w.must("ps", "--all-platforms", "-q"); left != "" {
+		t.Errorf("made: %q", left)
+	}
+}
+
+// TestInterruptedRunEC2 interrupts capstan run on EC2, wherever it is.
+func TestInterruptedRunEC2(t *testing.T) {
+	cloud := ec2test.Pretend(t, "192.0.2.9")
+	w := appWorld(t, cloud.Env()...)
+	for _, at := range []string{
+		"DescribeVpcs", "StartSnapshot", "PutSnapshotBlock", "RegisterImage", "CreateSecurityGroup", "AuthorizeSecurityGroupIngress",
+		"CreateLaunchTemplate", "RunInstances", "GetConsoleOutput",
+	} {
+		t.Run(at, func(t *testing.T) {
+			cmd := w.command("run", "--on", "ec2", "-d", "--name", "web", "-p", "80", "--allow", "192.0.2.0/24", "app", at)
+			reached := false
+			cloud.Fail(func(call string) ec2test.Fault {
+				if strings.HasSuffix(call, ":"+at) && !reached {
+					reached = true
+					cmd.Process.Signal(os.Interrupt)
+					if at == "GetConsoleOutput" { // so that the run cannot be done before the signal is there
+						return ec2test.Throttle
+					}
+				}
+				return ec2test.None
+			})
+			r := w.run(cmd)
+			cloud.Fail(func(string) ec2test.Fault { return ec2test.None })
+			if !reached || r.status != exitInterrupted || r.stdout != "" || !strings.HasSuffix(r.stderr, "capstan: interrupted\n") {
+				t.Errorf("reached: %t; %+v", reached, r)
+			}
+			if at == "PutSnapshotBlock" && !strings.Contains(r.stderr, "kept in eu-central-1 for an hour\n  try: ") {
+				t.Errorf("nothing tells of the snapshot: %s", r.stderr)
+			}
+			if left := cloud.Instances(t, "eu-central-1"); len(left) > 0 {
+				t.Errorf("left in the cloud: %q", left)
+			}
+			if left := w.must("ps", "-aq"); left != "" {
+				t.Errorf("left here: %q", left)
+			}
+		})
+	}
+}
