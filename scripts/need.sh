@@ -14,6 +14,6 @@ if [ "$(id -u)" != 0 ]; then
 	run=sudo
 fi
 echo "Installing:$missing" >&2
-$run apt-get update -qq
+$run apt-get -o DPkg::Lock::Timeout=600 update -qq
 # shellcheck disable=SC2086 # the list is one of words
-DEBIAN_FRONTEND=noninteractive $run apt-get install -y -qq --no-install-recommends $missing >/dev/null
+DEBIAN_FRONTEND=noninteractive $run apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends $missing >/dev/null
