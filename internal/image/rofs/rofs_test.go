@@ -249,7 +249,17 @@ func TestBounds(t *testing.T) {
 		}
 		return nil
 	}}
-	for _, s := range []Source{many, huge} {
+	// Few entries, but many directories that have none.
+	deep := Source{Name: "deep", Each: func(_ context.Context, each func(*tar.Header, io.Reader) error) error {
+		kinds := []byte{tar.TypeReg, tar.TypeDir}
+		for n := range maxEntries/2000 + 1 {
+			if err := each(&tar.Header{Typeflag: kinds[n%2], Name: fmt.Sprint(n, "/", strings.Repeat("d/", 2000), "e")}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	for _, s := range []Source{many, huge, deep} {
 		if _, err := Plan(t.Context(), s); err == nil || !strings.Contains(err.Error(), "bound") {
 			t.Errorf("%s: %v", s.Name, err)
 		}

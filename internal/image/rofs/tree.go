@@ -96,7 +96,7 @@ func Plan(ctx context.Context, sources ...Source) (*Tree, error) {
 type planner struct {
 	tree          *Tree
 	source, entry int
-	all           int   // entries so far
+	all           int   // files and directories so far
 	size          int64 // of all content so far
 }
 
@@ -105,14 +105,15 @@ func (p *planner) add(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if p.all++; p.all > maxEntries {
-		return &Error{fmt.Sprintf("there are more than %d files, which is the bound", maxEntries), "fewer files: those that the application needs"}
+	if h.Typeflag == tar.TypeDir {
+		_, err := p.dir(name)
+		return err
+	}
+	if err := p.count(); err != nil {
+		return err
 	}
 	fresh := &node{source: p.source}
 	switch h.Typeflag {
-	case tar.TypeDir:
-		_, err := p.dir(name)
-		return err
 	case tar.TypeReg:
 		if p.size += h.Size; h.Size < 0 || p.size > maxContent {
 			return &Error{fmt.Sprintf("there are more than %d GiB of files, which is the bound", maxContent>>30), "fewer files: those that the application needs"}
@@ -131,6 +132,14 @@ func (p *planner) add(h *tar.Header) error {
 		return &Error{name + " is neither a file, a directory nor a link, and OSv's file system has no other", "leave it out: a line /" + name + " in .capstanignore"}
 	}
 	return p.place(name, fresh)
+}
+
+// count counts a file or a directory.
+func (p *planner) count() error {
+	if p.all++; p.all > maxEntries {
+		return &Error{fmt.Sprintf("there are more than %d files and directories, which is the bound", maxEntries), "fewer files: those that the application needs"}
+	}
+	return nil
 }
 
 // linked is the content that a hard link shares.
@@ -169,7 +178,8 @@ func (p *planner) place(name string, n *node) error {
 	return nil
 }
 
-// dir returns the directory at a path, and makes it where it is missing.
+// dir returns the directory at a path, and makes it where it is missing. All
+// that it makes counts: one name can have two thousand directories in it.
 func (p *planner) dir(name string) (*node, error) {
 	n := p.tree.top
 	if name == "." {
@@ -178,6 +188,9 @@ func (p *planner) dir(name string) (*node, error) {
 	for at, element := range elements(name) {
 		next := n.children[element]
 		if next == nil {
+			if err := p.count(); err != nil {
+				return nil, err
+			}
 			next = &node{name: element, source: p.source, children: map[string]*node{}}
 			n.children[element] = next
 		}
