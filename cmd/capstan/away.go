@@ -24,6 +24,12 @@ func (a *app) isAway(cfg instance.Config) bool {
 	return err == nil && p.Capabilities().Away
 }
 
+// inCloud tells whether an instance's machine lives on in a cloud.
+func (a *app) inCloud(cfg instance.Config) bool {
+	p, err := platformOf(a.settings, cfg.Platform)
+	return err == nil && p.Capabilities().Cloud
+}
+
 // createAway makes an instance on a remote platform, machine and all, without
 // starting it, or tells what it would do for that. Of what fails nothing is
 // left there.

@@ -34,6 +34,29 @@ func TestRehearseEC2(t *testing.T) {
 	}
 }
 
+// TestUnreachableEC2: an instance of a cloud that does not answer is not
+// forgotten, and rm -f removes it as soon as the cloud answers again.
+func TestUnreachableEC2(t *testing.T) {
+	cloud := ec2test.Pretend(t, "192.0.2.9")
+	w := appWorld(t, cloud.Env()...)
+	w.must("run", "--on", "ec2", "-d", "--name", "web", "app")
+	there := w.env
+	w.env = append(there[:len(there):len(there)], "AWS_ENDPOINT_URL=http://127.0.0.1:1")
+	r := w.capstan("rm", "-f", "web")
+	if r.status != exitError || r.stdout != "" || !strings.Contains(r.stderr, "removing web: ec2: ") || !strings.Contains(r.stderr, "the platform cannot be reached") ||
+		!strings.Contains(r.stderr, "\n  try: look whether this host reaches AWS; the same command again goes on") {
+		t.Errorf("without the cloud: %+v", r)
+	}
+	w.env = there
+	if list := w.must("ps", "-q"); list != "web\n" {
+		t.Errorf("there is %q", list)
+	}
+	w.must("rm", "-f", "web")
+	if left := cloud.Instances(t, "eu-central-1"); len(left) > 0 {
+		t.Errorf("left in the cloud: %q", left)
+	}
+}
+
 // TestInterruptedRunEC2 interrupts capstan run on EC2, wherever it is.
 func TestInterruptedRunEC2(t *testing.T) {
 	cloud := ec2test.Pretend(t, "192.0.2.9")

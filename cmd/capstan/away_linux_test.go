@@ -299,6 +299,28 @@ func TestRemoveEnded(t *testing.T) {
 	}
 }
 
+// TestRemoveUnseen: rm -f removes an instance of which the cloud does not tell
+// how it fares.
+func TestRemoveUnseen(t *testing.T) {
+	w, cloud := cloudWorld(t)
+	w.must("run", "--on", "gce", "-d", "--name", "web", "app")
+	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
+		if r.Method == "GET" && strings.Contains(r.URL.Path, "/instances/web-") {
+			return gcetest.Trouble{Status: http.StatusForbidden}
+		}
+		return gcetest.Trouble{}
+	})
+	if r := w.capstan("rm", "web"); r.status != exitError || !strings.Contains(r.stderr, "answers 403") {
+		t.Errorf("rm: %+v", r)
+	}
+	r := w.capstan("rm", "-f", "web")
+	cloud.Trouble(nil)
+	if r.status != 0 || r.stdout != "web\n" || r.stderr != "" {
+		t.Errorf("rm -f: %+v", r)
+	}
+	w.nothingLeft(cloud)
+}
+
 // TestVolumesAway: --region says where in EC2 volumes are looked for, whatever
 // the settings say; and a volume is not removed by its name alone while a cloud
 // that may have another of that name cannot be asked.

@@ -218,18 +218,19 @@ func newRm(a *app) *cobra.Command {
 	})
 }
 
-// removeByForce removes an instance whatever it does. Where its platform does
-// not answer, or did not when it was asked, the instance is forgotten here.
+// removeByForce removes an instance whatever it does, and whatever became of the
+// question how it fares: asked is what that ended in. A cloud answers again, and
+// has its price until then; of another platform that does not answer, the
+// instance is forgotten here.
 func (a *app) removeByForce(cmd *cobra.Command, i *instance.Instance, asked error) error {
-	err := asked
-	switch {
-	case err != nil:
-	case i.Away():
-		err = a.remove(cmd, i, i.Discard) // which ends its machine without waiting for it to stop
-	default:
-		err = killAndRemove(cmd.Context(), i)
+	if !i.Away() {
+		return killAndRemove(cmd.Context(), i)
 	}
-	if !errors.Is(err, hypervisor.ErrUnreachable) {
+	err := asked
+	if a.inCloud(i.Config) || !errors.Is(asked, hypervisor.ErrUnreachable) {
+		err = a.remove(cmd, i, i.Discard) // which ends its machine without waiting for it to stop
+	}
+	if a.inCloud(i.Config) || !errors.Is(err, hypervisor.ErrUnreachable) {
 		return err
 	}
 	c := i.Config
