@@ -8,6 +8,7 @@ import (
 
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"capstan/internal/hypervisor"
@@ -177,21 +178,44 @@ type machine struct {
 }
 
 // find looks a machine up, by its ID in the inventory or, where a process was
-// killed before it knew that, by its name and the instance's ID.
+// killed before it knew that, by its name. Both may be another machine's by now:
+// the inventory's IDs are small numbers, which a server that is installed anew
+// gives out again.
 func (s *session) find(ctx context.Context, h handle) (*machine, error) {
 	if h.Server != s.host {
 		return nil, &hypervisor.RemoteError{Platform: Name, Err: fmt.Errorf("the machine is on %s, and the server is %s now", h.Server, s.host), Remedy: "GOVC_URL=" + h.Server}
 	}
-	if h.VM != "" {
-		ref := types.ManagedObjectReference{Type: "VirtualMachine", Value: h.VM}
-		return &machine{object.NewVirtualMachine(s.Client, ref), h}, nil
+	gone := &hypervisor.RemoteError{Platform: Name, Err: fmt.Errorf("%w from %s", hypervisor.ErrGone, h.Folder)}
+	vm := object.NewVirtualMachine(s.Client, types.ManagedObjectReference{Type: "VirtualMachine", Value: h.VM})
+	if h.VM == "" {
+		found, err := s.finder().VirtualMachineList(ctx, h.Folder+"/"+h.Name)
+		if missing := new(find.NotFoundError); errors.As(err, &missing) || err == nil && len(found) == 0 {
+			return nil, gone
+		}
+		if err != nil {
+			return nil, explain(s.host, "looking for the machine", err)
+		}
+		vm = found[0]
 	}
-	found, err := s.finder().VirtualMachineList(ctx, h.Folder+"/"+h.Name)
-	if missing := new(find.NotFoundError); errors.As(err, &missing) || err == nil && len(found) == 0 {
-		return nil, &hypervisor.RemoteError{Platform: Name, Err: fmt.Errorf("%w from %s", hypervisor.ErrGone, h.Folder)}
-	}
-	if err != nil {
+	var seen mo.VirtualMachine
+	if err := vm.Properties(ctx, vm.Reference(), []string{"name", "config.extraConfig"}, &seen); err != nil {
 		return nil, explain(s.host, "looking for the machine", err)
 	}
-	return &machine{found[0], h}, nil
+	if !h.owns(seen) {
+		return nil, gone
+	}
+	return &machine{vm, h}, nil
+}
+
+// owns tells whether a machine is the handle's. One that does not say whose it
+// is, as while it is made, is known by its name, which has the ID in it too.
+func (h handle) owns(vm mo.VirtualMachine) bool {
+	if vm.Config != nil {
+		for _, option := range vm.Config.ExtraConfig {
+			if o := option.GetOptionValue(); o.Key == keyInstance {
+				return o.Value == h.ID
+			}
+		}
+	}
+	return vm.Name == h.Name
 }

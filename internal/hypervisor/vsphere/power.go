@@ -122,15 +122,27 @@ func (s *session) cut(ctx context.Context, m *machine) error {
 
 // Remove destroys the machine, with its disk and the files of its consoles.
 func (d *Driver) Remove(ctx context.Context, doc hypervisor.Handle) error {
-	s, m, err := d.machine(ctx, doc)
-	if errors.Is(err, hypervisor.ErrGone) {
-		return nil
-	}
+	h, err := parseHandle(doc)
 	if err != nil {
 		return err
 	}
-	if err := s.abandon(ctx, m.handle); err != nil {
+	s, m, err := d.machine(ctx, doc)
+	if err == nil {
+		h.Home, err = s.destroy(ctx, m)
+	}
+	if err != nil && !errors.Is(err, hypervisor.ErrGone) {
 		return err
+	}
+	if h.Home == "" {
+		return nil
+	}
+	return s.deleteFiles(ctx, h, h.Home)
+}
+
+// destroy destroys a machine, and returns the directory that it had.
+func (s *session) destroy(ctx context.Context, m *machine) (home string, err error) {
+	if err := s.abandon(ctx, m.handle); err != nil {
+		return m.Home, err
 	}
 	status, err := s.status(ctx, m)
 	if err == nil && status.On {
@@ -146,13 +158,7 @@ func (d *Driver) Remove(ctx context.Context, doc hypervisor.Handle) error {
 		}
 		err = explain(s.host, "removing the machine", err)
 	}
-	if err != nil && !errors.Is(err, hypervisor.ErrGone) {
-		return err
-	}
-	if m.Home == "" {
-		return nil
-	}
-	return s.deleteFiles(ctx, m.handle, m.Home)
+	return m.Home, err
 }
 
 // deleteFiles deletes files and directories of a datastore; "[datastore] name".
