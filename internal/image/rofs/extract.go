@@ -16,6 +16,7 @@ import (
 func (t *Tree) Extract(ctx context.Context, root *os.Root) error {
 	names := map[int64][]string{} // by the first block of what is not empty
 	var links []Entry
+	again := copies(maxContent)
 	for e := range t.Entries() {
 		name := filepath.FromSlash(e.Path)
 		var err error
@@ -37,16 +38,16 @@ func (t *Tree) Extract(ctx context.Context, root *os.Root) error {
 		if e.Size == 0 { // it shares its block with what follows
 			return nil
 		}
-		for n, name := range names[e.block] {
-			if n > 0 {
-				f, err := root.Open(names[e.block][0])
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				content = f
+		first := names[e.block][0]
+		if err := fill(root, first, content); err != nil {
+			return err
+		}
+		for _, name := range names[e.block][1:] {
+			err := root.Link(first, name)
+			if err != nil && !errors.Is(err, fs.ErrExist) {
+				err = again.copy(root, first, name, e.Size)
 			}
-			if err := fill(root, name, content); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -61,6 +62,22 @@ func (t *Tree) Extract(ctx context.Context, root *os.Root) error {
 		}
 	}
 	return nil
+}
+
+// copies are what is made of hard links where the host has none, or no more for
+// a file: so many bytes may be.
+type copies int64
+
+func (left *copies) copy(root *os.Root, from, to string, size int64) error {
+	if *left -= copies(size); *left < 0 {
+		return &Error{fmt.Sprintf("there are more than %d GiB of copies in place of hard links, which is the bound", maxContent>>30), "a directory on a file system that has hard links"}
+	}
+	f, err := root.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return fill(root, to, f)
 }
 
 // fill makes a file. On hosts to which names in other letters are the same, two

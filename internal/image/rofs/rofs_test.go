@@ -366,6 +366,46 @@ func TestExtract(t *testing.T) {
 	}
 }
 
+// TestExtractLinks: many names of one file take the room of one, and where
+// they cannot, are copies up to the bound.
+func TestExtractLinks(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	tree, err := Plan(t.Context(), archive(t, "s", "f a 123\nh d/b a\nh d/c a\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Extract(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	first, err := root.Stat("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"d/b", "d/c"} {
+		if other, err := root.Stat(name); err != nil || !os.SameFile(first, other) {
+			t.Errorf("%s: another file, %v", name, err)
+		}
+	}
+	left := copies(7)
+	for _, name := range []string{"e", "f"} {
+		if err := left.copy(root, "a", name, 3); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := root.ReadFile(name); err != nil || string(got) != "123" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	var refused *Error
+	if err := left.copy(root, "a", "g", 3); !errors.As(err, &refused) || refused.Hint() == "" {
+		t.Errorf("beyond the bound: %v", err)
+	}
+}
+
 // TestDamaged changes each byte of the superblock and the tables: what opens
 // nevertheless can be walked and read.
 func TestDamaged(t *testing.T) {
