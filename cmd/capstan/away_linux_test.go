@@ -278,6 +278,27 @@ func TestLostSight(t *testing.T) {
 	w.nothingLeft(cloud)
 }
 
+// TestStoppedAway: of a machine that is off the cloud tells nothing that it has
+// said; the instance is shown, read, started and removed all the same.
+func TestStoppedAway(t *testing.T) {
+	w, cloud := cloudWorld(t)
+	w.must("run", "--on", "gce", "-d", "--name", "web", "app")
+	for range 2 {
+		w.must("stop", "web")
+		if out := w.must("ps", "-a", "--format", "{{.Name}} {{.Status}}"); !strings.HasPrefix(out, "web dead") {
+			t.Errorf("stopped, it is %q", out)
+		}
+		w.must("logs", "web")
+		w.must("start", "web")
+		if out := w.must("ps", "--format", "{{.Name}} {{.Status}}"); !strings.HasPrefix(out, "web running") {
+			t.Errorf("started again, it is %q", out)
+		}
+	}
+	w.must("stop", "web")
+	w.must("rm", "web")
+	w.nothingLeft(cloud)
+}
+
 // TestRemoveEnded: an instance that goes when it ends, and has, is removed by who
 // says so.
 func TestRemoveEnded(t *testing.T) {

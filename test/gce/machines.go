@@ -421,7 +421,10 @@ func (c *compute) stop(w http.ResponseWriter, r *http.Request, m *machine) {
 	// The power is cut where nobody may take time, else the button is pressed
 	// and the operation at its end once the machine is.
 	ask := r.FormValue("noGracefulShutdown") != "true"
-	m.by = c.starting(w, r, "stop", func() error { return nil })
+	m.by = c.starting(w, r, "stop", func() error {
+		m.Status = proto.String("TERMINATED")
+		return nil
+	})
 	c.powerOff(m, ask)
 	m.by.pending = func() bool { return m.running != nil && m.GetStatus() == "STOPPING" }
 }
@@ -445,12 +448,22 @@ func (c *compute) discard(m *machine) error {
 }
 
 // serialPort answers with what the first port has said: of more than 1 MiB the
-// last, from start on, a negative one from the end.
+// last, from start on, a negative one from the end. It does so while the machine
+// is on, and a little longer while that is stopping; then the call times out, and
+// in the end it is refused.
 func (c *compute) serialPort(w http.ResponseWriter, r *http.Request, m *machine) {
 	const kept = 1 << 20
 	start, err := strconv.ParseInt(r.FormValue("start"), 10, 64)
 	if err != nil || r.FormValue("port") != "1" {
 		refuse(w, http.StatusBadRequest, "port %s from %s", r.FormValue("port"), r.FormValue("start"))
+		return
+	}
+	switch status := m.GetStatus(); {
+	case status == "STOPPING" && m.running == nil:
+		refuse(w, http.StatusServiceUnavailable, "TIMEOUT")
+		return
+	case status != "STOPPING" && status != "RUNNING":
+		refuse(w, http.StatusBadRequest, "The resource '%s' is not ready", strings.TrimPrefix(r.URL.Path, "/compute/v1/"))
 		return
 	}
 	all, err := os.ReadFile(m.serial)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -65,13 +66,29 @@ func (c *compute) powerOn(m *machine) error {
 		_ = run.cmd.Wait() // however it ended, it is off
 		l.Close()
 		close(run.ended)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if m.running == run {
-			m.running, m.Status = nil, proto.String("TERMINATED")
+		if c.change(m, run, "STOPPING") {
+			time.Sleep(afterlife)
+			c.change(m, run, "TERMINATED")
 		}
 	}()
 	return nil
+}
+
+// afterlife is how long a machine is stopping that has ended by itself: its port
+// can be read so long.
+const afterlife = 10 * time.Second
+
+// change sets a machine's status, unless another power-on is what it has by now.
+func (c *compute) change(m *machine, run *running, status string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.running != run {
+		return false
+	}
+	if m.Status = &status; status == "TERMINATED" {
+		m.running = nil
+	}
+	return true
 }
 
 // qemu is the command line of a machine. Its address is one of this host, where
@@ -110,12 +127,16 @@ func (c *compute) qemu(m *machine, metadata string) ([]string, error) {
 }
 
 // powerOff presses the power button, or cuts the power. A machine that was
-// asked to end is off once it has.
+// asked to end is off some time after it has.
 func (c *compute) powerOff(m *machine, ask bool) {
 	run := m.running
 	if run == nil {
-		m.Status = proto.String("TERMINATED")
 		return
+	}
+	select {
+	case <-run.ended:
+		return
+	default:
 	}
 	if ask {
 		err := press(m.disk + ".qmp")

@@ -55,22 +55,25 @@ func (c call) String() string {
 // do makes a call, again where that may help, and decodes the answer into out
 // if that is not nil.
 func (c *Client) do(ctx context.Context, what call, out any) error {
-	return c.retry(ctx, func() error {
-		answer, err := c.once(ctx, what)
-		if err != nil {
-			return err
-		}
-		if answer.status/100 != 2 {
-			return answer.err(what.url, c)
-		}
-		if out == nil {
-			return nil
-		}
-		if err := json.Unmarshal(answer.body, out); err != nil {
-			return fmt.Errorf("reading what %s answers: %w", c.service(what.url), err)
-		}
+	return c.retry(ctx, func() error { return c.try(ctx, what, out) })
+}
+
+// try is do, once.
+func (c *Client) try(ctx context.Context, what call, out any) error {
+	answer, err := c.once(ctx, what)
+	if err != nil {
+		return err
+	}
+	if answer.status/100 != 2 {
+		return answer.err(what.url, c)
+	}
+	if out == nil {
 		return nil
-	})
+	}
+	if err := json.Unmarshal(answer.body, out); err != nil {
+		return fmt.Errorf("reading what %s answers: %w", c.service(what.url), err)
+	}
+	return nil
 }
 
 // answer is one that came.

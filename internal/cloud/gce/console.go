@@ -2,6 +2,7 @@ package gce
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/url"
 	"strconv"
@@ -39,10 +40,25 @@ func (d *Driver) Console(ctx context.Context, doc hypervisor.Handle, part hyperv
 		return spoken(serialOutput{Start: max(part.Offset, 0)}), explain(err)
 	}
 	var out serialOutput
-	if err := c.do(ctx, c.getSerial(h, part.Offset), &out); err != nil {
+	err = c.retry(ctx, func() error {
+		err := c.try(ctx, c.getSerial(h, part.Offset), &out)
+		if errors.As(err, new(*APIError)) && c.silent(ctx, h) {
+			out, err = serialOutput{Start: max(part.Offset, 0)}, nil
+		}
+		return err
+	})
+	if err != nil {
 		return nil, explain(err)
 	}
 	return spoken(out), nil
+}
+
+// silent tells whether a machine is not running. Of one that is off the port
+// cannot be read ("is not ready"), nor, at the end, of one that is stopping,
+// with an error as if that might pass.
+func (c *Client) silent(ctx context.Context, h handle) bool {
+	var m machine
+	return c.try(ctx, c.getMachine(h), &m) == nil && m.Status != "RUNNING"
 }
 
 // spoken is some of a console. What is no UTF-8 comes as a character of three

@@ -50,6 +50,7 @@ func TestRemote(t *testing.T) {
 			return d
 		},
 		Left:    func(t *testing.T) []string { return cloud.Instances(t) },
+		Forgets: true,
 		Address: netip.MustParseAddr(address),
 		Secret:  "ya29.not-a-secret",
 	})
@@ -192,6 +193,67 @@ func TestConsoleLost(t *testing.T) {
 		want := append(bytes.Clone(long[begin:len(long)-1]), '?')
 		if err != nil || c.Offset != int64(begin) || !bytes.Equal(got, want) {
 			t.Errorf("from %d: %d bytes at %d, %v", offset, len(got), c.Offset, err)
+		}
+	}
+	if err := d.Remove(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestConsoleOff: the port of a machine that stops, or is off, cannot be read,
+// which is asked once; another refusal is an error.
+func TestConsoleOff(t *testing.T) {
+	cloud := gcetest.Pretend(t, address)
+	d := driver(t, cloud, Options{})
+	h, err := remotetest.Created(t, d, webSpec())
+	if err == nil {
+		err = d.Start(t.Context(), h)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func() (string, int64, error) {
+		c, err := d.Console(t.Context(), h, hypervisor.ConsolePart{Offset: 5})
+		if err != nil {
+			return "", 0, err
+		}
+		text, err := io.ReadAll(c)
+		return string(text), c.Offset, err
+	}
+	asked := func() (n int) {
+		for _, call := range cloud.Calls() {
+			if strings.HasSuffix(call, "/serialPort") {
+				n++
+			}
+		}
+		return n
+	}
+	cloud.Trouble(func(r *http.Request, n int) gcetest.Trouble {
+		return gcetest.Trouble{Status: map[bool]int{true: http.StatusServiceUnavailable}[n < 5 && strings.HasSuffix(r.URL.Path, "/serialPort")]}
+	})
+	if text, _, err := said(); err != nil || !strings.Contains(text, "application 1\n") || asked() < 2 {
+		t.Errorf("a machine that runs: %q, %v, asked %d times", text, err, asked())
+	}
+	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
+		return gcetest.Trouble{Status: map[bool]int{true: http.StatusForbidden}[strings.HasSuffix(r.URL.Path, "/serialPort")]}
+	})
+	if _, _, err := said(); !is(err, http.StatusForbidden) {
+		t.Errorf("who may not read: %v", err)
+	}
+	c, parsed, err := d.of(t.Context(), h)
+	if err == nil {
+		err = c.do(t.Context(), c.power(parsed, "stop", nil), nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"stopping", "off"} {
+		cloud.Trouble(nil)
+		if text, at, err := said(); err != nil || text != "" || at != 5 || asked() != 1 {
+			t.Errorf("%s: %q at %d, %v, asked %d times", how, text, at, err, asked())
+		}
+		if err := d.Stop(t.Context(), h, 0); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := d.Remove(t.Context(), h); err != nil {
