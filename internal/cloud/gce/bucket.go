@@ -35,8 +35,9 @@ func (c *Client) makeBucket(ctx context.Context, s *stage) error {
 	if err := s.keep(); err != nil {
 		return err
 	}
-	// It is made, or it is not: a call that is given up may still make it.
-	err := c.do(context.WithoutCancel(ctx), c.insertBucket(s.Bucket), nil)
+	what := c.insertBucket(s.Bucket)
+	what.whole = true
+	err := c.do(ctx, what, nil)
 	if err == nil || is(err, 409) { // by an earlier call
 		return ctx.Err()
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	// usualTries bounds how often a call is made that fails for a reason that
 	// may pass; between the first two of them is firstPause, which doubles.
 	usualTries = 8
+	// briefTries is that where nobody is there, and somebody waits.
+	briefTries = 5
 	firstPause = 250 * time.Millisecond
 	// callTime bounds one call, and longCallTime one that sends a piece of a
 	// disk, or waits at the cloud's end.
@@ -35,6 +38,9 @@ type call struct {
 	body        any // sent as JSON, unless it is nil or []byte
 	header      map[string]string
 	long        bool
+	// whole has the call come to its end once it is sent, whatever its context
+	// says: it changes something, and one that is given up may still change it.
+	whole bool
 }
 
 func (c call) String() string {
@@ -117,18 +123,30 @@ func (c *Client) once(ctx context.Context, what call) (answer, error) {
 	for k, v := range what.header {
 		req.Header.Set(k, v)
 	}
-	resp, err := c.http.Do(req)
+	token, err := c.token(ctx)
 	var refused *oauth2.RetrieveError
-	if errors.As(err, &refused) && refused.Response.StatusCode < 500 {
+	switch {
+	case errors.As(err, &refused) && refused.Response.StatusCode < 500:
 		return answer{}, &CredentialsError{Err: refused}
+	case err != nil:
+		return answer{}, &lostError{c.service(what.url), cause(err), true}
+	case token != nil:
+		token.SetAuthHeader(req)
 	}
+	if what.whole {
+		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer cancel()
+		req = req.WithContext(whole)
+	}
+	resp, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, &lostError{c.service(what.url), cause(err)}
+		var op *net.OpError
+		return answer{}, &lostError{c.service(what.url), cause(err), errors.As(err, &op) && op.Op == "dial"}
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return answer{}, &lostError{c.service(what.url), err}
+		return answer{}, &lostError{c.service(what.url), err, false}
 	}
 	if len(b) > maxAnswer {
 		return answer{}, fmt.Errorf("reading what %s answers: the answer is longer than %d bytes", c.service(what.url), maxAnswer)
@@ -136,10 +154,32 @@ func (c *Client) once(ctx context.Context, what call) (answer, error) {
 	return answer{resp.StatusCode, resp.Header, b}, nil
 }
 
+// token is what a call carries. Its source knows no context: one that does not
+// answer is left behind, and gives up by itself.
+func (c *Client) token(ctx context.Context) (*oauth2.Token, error) {
+	if c.tokens == nil {
+		return nil, nil
+	}
+	var token *oauth2.Token
+	got := make(chan error, 1)
+	go func() {
+		var err error
+		token, err = c.tokens.Token()
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		return token, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // lostError is a connection that was not made, or broke.
 type lostError struct {
 	service string
 	err     error
+	deaf    bool // nobody was there
 }
 
 func (e *lostError) Error() string { return fmt.Sprintf("talking with %s: %v", e.service, e.err) }
@@ -210,14 +250,25 @@ func passing(err error) bool {
 func refused(err error) bool { return errors.As(err, new(*APIError)) && !passing(err) }
 
 // retry calls again as long as that may help. After the end of ctx the error
-// says so.
+// says so, and what was wrong before.
 func (c *Client) retry(ctx context.Context, once func() error) error {
 	pause := firstPause
+	var last error
 	for try := 1; ; try++ {
 		err := once()
-		if err == nil || !passing(err) || try == c.opts.Tries || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		var lost *lostError
+		switch {
+		case err == nil || !passing(err) || try == c.opts.Tries:
+			return err
+		case c.opts.brief && try == briefTries && errors.As(err, &lost) && lost.deaf:
+			return err
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			if last != nil {
+				err = fmt.Errorf("%w; %w", last, ctx.Err())
+			}
 			return err
 		}
+		last = err
 		wait := pause/2 + rand.N(pause)
 		var said *pauseError
 		if errors.As(err, &said) {
@@ -225,7 +276,7 @@ func (c *Client) retry(ctx context.Context, once func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("%w; %w", last, ctx.Err())
 		case <-time.After(wait):
 		}
 		pause *= 2

@@ -35,13 +35,16 @@ type Options struct {
 	Tries int
 	// Would, if set, is told of every call that would be made, and none is.
 	Would func(call string)
+
+	brief bool // gives up soon where nobody is there
 }
 
 // Client makes images in one project.
 type Client struct {
 	opts             Options
 	http             *http.Client
-	compute, storage string // base URLs
+	tokens           oauth2.TokenSource // nil: calls carry none
+	compute, storage string             // base URLs
 }
 
 // Where the APIs are, unless gcloud's api_endpoint_overrides say otherwise.
@@ -77,6 +80,7 @@ func dial(ctx context.Context, opts Options) (*Client, error) {
 	if opts.Would != nil && c.opts.Project != "" {
 		return c, nil
 	}
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Timeout: callTime}) // for tokens
 	creds, err := google.FindDefaultCredentials(ctx, scope)
 	if err == nil {
 		c.opts.Project = firstOf(c.opts.Project, creds.ProjectID)
@@ -85,11 +89,19 @@ func dial(ctx context.Context, opts Options) (*Client, error) {
 		if err != nil {
 			return nil, &CredentialsError{Err: err}
 		}
-		c.http = oauth2.NewClient(ctx, creds.TokenSource)
+		c.tokens = creds.TokenSource
 		// Nobody but who was asked gets what is sent, and 308 is an answer.
-		c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		c.http = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	return c, nil
+}
+
+// patient is the client for a push, which outlives longer outages than a
+// question.
+func (c *Client) patient() *Client {
+	p := *c
+	p.opts.brief = false
+	return &p
 }
 
 // region is where gcloud's zone or region is, in a location's letters.

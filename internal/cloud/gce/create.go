@@ -91,7 +91,8 @@ func (c *Client) make(ctx context.Context, doing string, what call) error {
 		return err
 	}
 	var op operation
-	err := c.do(context.WithoutCancel(ctx), what, &op)
+	what.whole = true
+	err := c.do(ctx, what, &op)
 	if is(err, http.StatusConflict) {
 		return nil
 	}
@@ -297,7 +298,7 @@ func (c *Client) imageOf(ctx context.Context, spec *hypervisor.RemoteSpec, arch 
 	if i := slices.IndexFunc(list, func(i image) bool { return i.Status == "READY" }); i >= 0 {
 		return "projects/" + c.opts.Project + "/global/images/" + list[i].Name, c.tidy(ctx, p)
 	}
-	made, err := c.Push(ctx, p)
+	made, err := c.patient().Push(ctx, p)
 	return made.Path, err
 }
 

@@ -33,6 +33,7 @@ func New(o Options) *Driver {
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
 	}
+	o.brief = true
 	return &Driver{opts: o}
 }
 

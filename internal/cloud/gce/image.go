@@ -116,7 +116,7 @@ func (c *Client) insertImage(p *Push, s *stage, id string) call {
 	if c.opts.Location != "" {
 		img.Locations = []string{c.opts.Location}
 	}
-	return call{method: "POST", url: c.global() + "images?requestId=" + id, body: img}
+	return call{method: "POST", url: c.global() + "images?requestId=" + id, body: img, whole: true}
 }
 
 func (c *Client) removeImage(name string) call {
@@ -134,9 +134,15 @@ func (c *Client) waitFor(op operation) call {
 
 // find looks for an image of the same disk, and waits for one that is being
 // made. One that came to nothing is removed.
-func (c *Client) find(ctx context.Context, p *Push) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, imageTime)
-	defer cancel()
+func (c *Client) find(ctx context.Context, p *Push) (found bool, err error) {
+	err = within(ctx, imageTime, makingImage, func(ctx context.Context) error {
+		found, err = c.look(ctx, p)
+		return err
+	})
+	return found, err
+}
+
+func (c *Client) look(ctx context.Context, p *Push) (bool, error) {
 	for {
 		var have image
 		err := c.do(ctx, c.getImage(p.imageName()), &have)
@@ -152,7 +158,7 @@ func (c *Client) find(ctx context.Context, p *Push) (bool, error) {
 		case have.Status != "PENDING":
 			return false, c.drop(ctx, p)
 		}
-		c.opts.Progress("making the image", 0, 100)
+		c.opts.Progress(makingImage, 0, 100)
 		select {
 		case <-ctx.Done():
 			return false, ctx.Err()
@@ -169,31 +175,41 @@ func (e *TakenError) Error() string {
 }
 func (e *TakenError) Hint() string { return "another name: gce:NAME" }
 
-// makeImage makes the image of what was sent. An image that is not finished
-// when ctx ends is removed.
+// makeImage makes the image of what was sent. One that this push has begun, and
+// that is not finished when ctx ends, is removed; another host's is not.
 func (c *Client) makeImage(ctx context.Context, p *Push, s *stage) error {
-	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, imageTime)
-	defer cancel()
-	var op operation
-	// It is begun, or it is not: a call that is given up may still begin it.
-	err := c.do(context.WithoutCancel(ctx), c.insertImage(p, s, requestID()), &op)
-	if is(err, http.StatusConflict) { // by a push that was killed
-		var found bool
-		if found, err = c.find(ctx, p); err == nil && !found {
-			err = c.do(ctx, c.insertImage(p, s, requestID()), &op)
-		}
-	}
-	if err == nil && op.Name != "" {
-		err = c.await(ctx, "making the image", op)
-	}
-	if whole.Err() != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(whole), cleanTime)
+	own := false
+	err := within(ctx, imageTime, makingImage, func(ctx context.Context) (err error) {
+		own, err = c.beginImage(ctx, p, s)
+		return err
+	})
+	if own && ctx.Err() != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 		defer cancel()
 		err = errors.Join(err, c.drop(ctx, p))
 	}
 	return err
 }
+
+// beginImage makes the image, and tells whether it was this call that began it.
+func (c *Client) beginImage(ctx context.Context, p *Push, s *stage) (own bool, err error) {
+	var op operation
+	err = c.do(ctx, c.insertImage(p, s, requestID()), &op)
+	if is(err, http.StatusConflict) { // by another host's push, or one that was killed
+		found, err := c.find(ctx, p)
+		if err != nil || found {
+			return false, err
+		}
+		if err := c.do(ctx, c.insertImage(p, s, requestID()), &op); err != nil {
+			return false, err
+		}
+	} else if err != nil {
+		return false, err
+	}
+	return true, c.await(ctx, makingImage, op)
+}
+
+const makingImage = "making the image"
 
 // drop removes an image.
 func (c *Client) drop(ctx context.Context, p *Push) error {

@@ -272,6 +272,31 @@ func TestPushInterrupted(t *testing.T) {
 	}
 }
 
+// An interrupt leaves the image that another host has made meanwhile.
+func TestPushInterruptedBeside(t *testing.T) {
+	cloud := gcetest.Start(t)
+	other, p := open(t, cloud, Options{}), testPush()
+	killed(t, other, p)
+	c := open(t, cloud, Options{})
+	ctx, interrupt := context.WithCancel(t.Context())
+	looks := 0
+	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
+		if r.Method != "GET" || !strings.HasSuffix(r.URL.Path, "/images/"+p.imageName()) {
+			return gcetest.Trouble{}
+		}
+		if looks++; looks == 1 { // it was not there yet
+			return gcetest.Trouble{Status: http.StatusNotFound}
+		}
+		interrupt()
+		return gcetest.Trouble{}
+	})
+	_, err := c.Push(ctx, p)
+	cloud.Trouble(nil)
+	if images, _ := cloud.Left(t); !errors.Is(err, context.Canceled) || !slices.Equal(images, []string{p.imageName()}) {
+		t.Errorf("%v; the images are %q", err, images)
+	}
+}
+
 // killed makes a push's image, and leaves what is removed then.
 func killed(t *testing.T, c *Client, p *Push) *stage {
 	t.Helper()

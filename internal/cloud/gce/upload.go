@@ -158,7 +158,7 @@ func (c *Client) put(ctx context.Context, session string, at int64, one piece) (
 		case a.status == http.StatusPermanentRedirect && !one.last:
 			have, err = received(a.header)
 			if err == nil && have < end {
-				err = &lostError{"Cloud Storage", io.ErrShortWrite} // the rest once more
+				err = &lostError{service: "Cloud Storage", err: io.ErrShortWrite} // the rest once more
 			}
 			return err
 		case a.status/100 == 2 && one.last:

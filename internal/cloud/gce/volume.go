@@ -143,7 +143,7 @@ func (c *Client) makeVolumes(ctx context.Context, h handle, missing []hypervisor
 	if err != nil {
 		return err
 	}
-	image, err := c.Push(ctx, empty)
+	image, err := c.patient().Push(ctx, empty)
 	if err != nil {
 		return err
 	}

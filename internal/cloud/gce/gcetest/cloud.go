@@ -169,7 +169,16 @@ func (c *Cloud) Calls() []string {
 // credentials for it, and no other settings.
 func (c *Cloud) Env(t testing.TB) []string {
 	t.Helper()
-	dir := t.TempDir()
+	return []string{
+		"GOOGLE_APPLICATION_CREDENTIALS=" + Account(t, c.URL+"/token"), "GOOGLE_CLOUD_PROJECT=", "CLOUDSDK_CONFIG=" + t.TempDir(),
+		"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE=" + c.URL + "/compute/v1/", "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE=" + c.URL + "/storage/v1/",
+	}
+}
+
+// Account is a file with a service account's credentials, for which tokens are
+// had at that URL.
+func Account(t testing.TB, tokens string) string {
+	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -180,19 +189,16 @@ func (c *Cloud) Env(t testing.TB) []string {
 	}
 	doc, err := json.Marshal(map[string]string{
 		"type": "service_account", "project_id": Project, "client_email": "tests@" + Project + ".iam.gserviceaccount.com",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "private_key_id": "1", "token_uri": c.URL + "/token",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "private_key_id": "1", "token_uri": tokens,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	account := filepath.Join(dir, "account.json")
+	account := filepath.Join(t.TempDir(), "account.json")
 	if err := os.WriteFile(account, doc, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{
-		"GOOGLE_APPLICATION_CREDENTIALS=" + account, "GOOGLE_CLOUD_PROJECT=", "CLOUDSDK_CONFIG=" + dir,
-		"CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE=" + c.URL + "/compute/v1/", "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE=" + c.URL + "/storage/v1/",
-	}
+	return account
 }
 
 // Left lists what is in the cloud: images and buckets, through its APIs.
