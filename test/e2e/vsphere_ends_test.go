@@ -13,12 +13,12 @@ import (
 )
 
 // TestVSphereEnds: in the foreground, run ends with the application's status
-// and --rm leaves nothing; restart is a second run.
+// without a network too, and --rm leaves nothing; restart is a second run.
 func TestVSphereEnds(t *testing.T) {
 	s := vspheretest.Start(t, vspheretest.Options{Guest: 80})
 	c := newProbe(t)
 	c.env = s.Env()
-	r := c.run(t, "run", "--on", "vsphere", "--rm", "-m", "256M", probe, "/probe", "exit", "7")
+	r := c.run(t, "run", "--on", "vsphere", "--rm", "-m", "256M", "--network", "none", probe, "/probe", "exit", "7")
 	if r.status != 7 || r.stdout != "exit 7\n" {
 		t.Errorf("run --rm: %+v", r)
 	}

@@ -26,7 +26,7 @@ func (d *Driver) Create(ctx context.Context, spec *hypervisor.RemoteSpec, keep f
 	if err != nil {
 		return err
 	}
-	p, err := s.place(ctx)
+	p, err := s.place(ctx, !spec.Guest.Network.None)
 	if err != nil {
 		return err
 	}
@@ -90,12 +90,16 @@ func (s *session) importSpec(ctx context.Context, p place, h handle, spec *hyper
 	if s.ServiceContent.OvfManager == nil {
 		return nil, &hypervisor.RemoteError{Platform: Name, Err: fmt.Errorf("%s imports no machines", s.host)}
 	}
+	var networks []types.OvfNetworkMapping
+	if p.network != nil {
+		networks = []types.OvfNetworkMapping{{Name: ovfNetwork, Network: p.network.Reference()}}
+	}
 	res, err := methods.CreateImportSpec(ctx, s.Client, &types.CreateImportSpec{
 		This: *s.ServiceContent.OvfManager, OvfDescriptor: descriptor(h.Name, spec, u.disk.Size, u.size),
 		ResourcePool: p.pool.Reference(), Datastore: p.datastore.Reference(),
 		Cisp: &types.OvfCreateImportSpecParams{
 			EntityName: h.Name, DiskProvisioning: string(types.OvfCreateImportSpecParamsDiskProvisioningTypeThin),
-			NetworkMapping: []types.OvfNetworkMapping{{Name: ovfNetwork, Network: p.network.Reference()}},
+			NetworkMapping: networks,
 		},
 	})
 	if err != nil {

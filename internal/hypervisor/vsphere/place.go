@@ -21,12 +21,12 @@ type place struct {
 	pool       *object.ResourcePool
 	host       *object.HostSystem // nil: any of the pool's
 	datastore  *object.Datastore
-	network    object.NetworkReference
+	network    object.NetworkReference // nil: none
 }
 
 // place finds where the options say that machines are made. Where they do not
 // say, there has to be one choice only, as on a lone ESXi.
-func (s *session) place(ctx context.Context) (place, error) {
+func (s *session) place(ctx context.Context, networked bool) (place, error) {
 	var p place
 	var err error
 	o, f := s.options, s.finder()
@@ -40,12 +40,14 @@ func (s *session) place(ctx context.Context) (place, error) {
 	if p.datastore, err = choose(ctx, s, "datastore", "GOVC_DATASTORE", o.Datastore, f.DatastoreList); err != nil {
 		return p, err
 	}
-	networks := func(ctx context.Context, path string) ([]object.NetworkReference, error) {
-		all, err := f.NetworkList(ctx, path)
-		return machineNetworks(all), err
-	}
-	if p.network, err = choose(ctx, s, "network", "GOVC_NETWORK", o.Network, networks); err != nil {
-		return p, err
+	if networked {
+		networks := func(ctx context.Context, path string) ([]object.NetworkReference, error) {
+			all, err := f.NetworkList(ctx, path)
+			return machineNetworks(all), err
+		}
+		if p.network, err = choose(ctx, s, "network", "GOVC_NETWORK", o.Network, networks); err != nil {
+			return p, err
+		}
 	}
 	if o.Folder != "" {
 		p.folder, err = choose(ctx, s, "folder", "GOVC_FOLDER", o.Folder, f.FolderList)

@@ -15,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
 
 	"capstan/guest/api"
 	"capstan/internal/hypervisor"
@@ -137,6 +138,41 @@ func TestPlace(t *testing.T) {
 				t.Errorf("left on the server: %q", left)
 			}
 		})
+	}
+}
+
+// TestNoNetwork: a machine without a network has no card, and nothing has to be
+// chosen for it.
+func TestNoNetwork(t *testing.T) {
+	s := large(t)
+	o := optionsOf(s)
+	o.Datacenter, o.Datastore, o.Cluster = "DC1", "LocalDS_1", "DC1_C0"
+	d := vsphere.New(o)
+	defer d.Close()
+	spec := &hypervisor.RemoteSpec{ID: "0123456789ab", Name: "alone", Memory: 256 << 20, CPUs: 1, Disk: empty}
+	spec.Guest.Network.None = true
+	var last hypervisor.Handle
+	if err := d.Create(t.Context(), spec, func(h hypervisor.Handle) error { last = slices.Clone(h); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	c := s.Client(t.Context())
+	defer c.Logout(t.Context())
+	vm, err := find.NewFinder(c.Client).VirtualMachine(t.Context(), "/...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, err := vm.Device(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cards := devices.SelectByType((*types.VirtualEthernetCard)(nil)); len(cards) > 0 {
+		t.Errorf("its cards are %v", cards)
+	}
+	if disks := devices.SelectByType((*types.VirtualDisk)(nil)); len(disks) != 1 {
+		t.Errorf("its disks are %v", disks)
+	}
+	if err := d.Remove(t.Context(), last); err != nil {
+		t.Error(err)
 	}
 }
 
