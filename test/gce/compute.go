@@ -61,7 +61,7 @@ func (c *compute) routes() http.Handler {
 	mux := http.NewServeMux()
 	const global = "/compute/v1/projects/{project}/global/"
 	mux.HandleFunc("POST "+global+"images", c.insert)
-	mux.HandleFunc("GET "+global+"images", c.list)
+	mux.HandleFunc("GET "+global+"images", filtered(false, c.list))
 	mux.HandleFunc("GET "+global+"images/{name}", c.get)
 	mux.HandleFunc("DELETE "+global+"images/{name}", c.remove)
 	mux.HandleFunc("POST "+global+"operations/{name}/wait", c.wait)
@@ -243,10 +243,10 @@ func (c *compute) get(w http.ResponseWriter, r *http.Request) {
 	refuse(w, http.StatusNotFound, "The resource '%s' was not found", strings.TrimPrefix(r.URL.Path, "/compute/v1/"))
 }
 
-func (c *compute) list(w http.ResponseWriter, r *http.Request) {
+func (c *compute) list(w http.ResponseWriter, matches func(map[string]string) bool) {
 	all := &computepb.ImageList{}
 	for _, one := range c.images {
-		if matches(r.FormValue("filter"), one.image.Labels) {
+		if matches(one.image.Labels) {
 			all.Items = append(all.Items, one.image)
 		}
 	}

@@ -27,7 +27,9 @@ const smallestDisk, largestDisk = 10, 65536
 func (c *compute) diskRoutes(mux *http.ServeMux) {
 	const disks = "/compute/v1/projects/{project}/zones/{zone}/disks"
 	mux.HandleFunc("POST "+disks, inZone(c.insertDisk))
-	mux.HandleFunc("GET "+disks, inZone(func(w http.ResponseWriter, r *http.Request) { write(w, &computepb.DiskList{Items: c.disksOf(r)}) }))
+	mux.HandleFunc("GET "+disks, inZone(filtered(false, func(w http.ResponseWriter, matches func(map[string]string) bool) {
+		write(w, &computepb.DiskList{Items: c.disksOf(matches)})
+	})))
 	mux.HandleFunc("GET "+disks+"/{name}", inZone(func(w http.ResponseWriter, r *http.Request) {
 		if v := c.disks[r.PathValue("name")]; v != nil {
 			write(w, v.Disk)
@@ -36,22 +38,22 @@ func (c *compute) diskRoutes(mux *http.ServeMux) {
 		missing(w, r)
 	}))
 	mux.HandleFunc("DELETE "+disks+"/{name}", inZone(c.removeDisk))
-	mux.HandleFunc("GET /compute/v1/projects/{project}/aggregated/disks", func(w http.ResponseWriter, r *http.Request) {
-		write(w, &computepb.DiskAggregatedList{Items: map[string]*computepb.DisksScopedList{"zones/" + zones[0]: {Disks: c.disksOf(r)}}})
-	})
+	mux.HandleFunc("GET /compute/v1/projects/{project}/aggregated/disks", filtered(false, func(w http.ResponseWriter, matches func(map[string]string) bool) {
+		write(w, &computepb.DiskAggregatedList{Items: map[string]*computepb.DisksScopedList{"zones/" + zones[0]: {Disks: c.disksOf(matches)}}})
+	}))
 }
 
 // disksOf lists the disks that a filter asks for, machines' own among them.
-func (c *compute) disksOf(r *http.Request) []*computepb.Disk {
+func (c *compute) disksOf(matches func(map[string]string) bool) []*computepb.Disk {
 	var list []*computepb.Disk
-	for _, m := range c.machinesOf(r) {
+	for _, m := range c.machinesOf(matches) {
 		list = append(list, &computepb.Disk{
 			Name: m.Name, Labels: m.Labels, Zone: m.Zone, Users: []string{m.GetZone() + "/instances/" + m.GetName()},
 			Status: proto.String("READY"), SourceImage: proto.String(c.machines[m.GetName()].image), LastAttachTimestamp: m.CreationTimestamp,
 		})
 	}
 	for _, v := range sorted(c.disks) {
-		if matches(r.FormValue("filter"), v.Labels) {
+		if matches(v.Labels) {
 			list = append(list, v.Disk)
 		}
 	}

@@ -17,14 +17,14 @@ import (
 func (c *compute) groupRoutes(mux *http.ServeMux) {
 	const groups = "/compute/v1/projects/{project}/zones/{zone}/instanceGroupManagers"
 	mux.HandleFunc("POST "+groups, inZone(c.insertGroup))
-	mux.HandleFunc("GET "+groups, inZone(func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+groups, inZone(unfiltered(func(w http.ResponseWriter, _ *http.Request) {
 		write(w, &computepb.InstanceGroupManagerList{Items: sorted(c.groups)})
-	}))
-	mux.HandleFunc("GET /compute/v1/projects/{project}/aggregated/instanceGroupManagers", func(w http.ResponseWriter, _ *http.Request) {
+	})))
+	mux.HandleFunc("GET /compute/v1/projects/{project}/aggregated/instanceGroupManagers", unfiltered(func(w http.ResponseWriter, _ *http.Request) {
 		write(w, &computepb.InstanceGroupManagerAggregatedList{Items: map[string]*computepb.InstanceGroupManagersScopedList{
 			"zones/" + zones[0]: {InstanceGroupManagers: sorted(c.groups)},
 		}})
-	})
+	}))
 	mux.HandleFunc("GET "+groups+"/{name}", c.withGroup(func(w http.ResponseWriter, _ *http.Request, g *computepb.InstanceGroupManager) {
 		write(w, g)
 	}))

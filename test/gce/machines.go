@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,21 +75,21 @@ func (c *compute) machineRoutes(mux *http.ServeMux) {
 		missing(w, r)
 	}))
 	mux.HandleFunc("POST "+global+"firewalls", c.insertFirewall)
-	mux.HandleFunc("GET "+global+"firewalls", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+global+"firewalls", unfiltered(func(w http.ResponseWriter, _ *http.Request) {
 		write(w, &computepb.FirewallList{Items: sorted(c.firewalls)})
-	})
+	}))
 	mux.HandleFunc("DELETE "+global+"firewalls/{name}", func(w http.ResponseWriter, r *http.Request) { drop(c, w, r, c.firewalls) })
 	mux.HandleFunc("POST "+global+"instanceTemplates", func(w http.ResponseWriter, r *http.Request) { c.insertTemplate(w, r, c.templates) })
 	mux.HandleFunc("POST "+region+"instanceTemplates", func(w http.ResponseWriter, r *http.Request) { c.insertTemplate(w, r, c.regional) })
 	mux.HandleFunc("DELETE "+region+"instanceTemplates/{name}", func(w http.ResponseWriter, r *http.Request) { drop(c, w, r, c.regional) })
-	mux.HandleFunc("GET "+project+"aggregated/instanceTemplates", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+project+"aggregated/instanceTemplates", filtered(true, func(w http.ResponseWriter, matches func(map[string]string) bool) {
 		write(w, &computepb.InstanceTemplateAggregatedList{Items: map[string]*computepb.InstanceTemplatesScopedList{
-			"global": {InstanceTemplates: sorted(c.templates)}, "regions/us-central1": {InstanceTemplates: sorted(c.regional)},
+			"global": {InstanceTemplates: selected(sorted(c.templates), matches, labelsOf)}, "regions/us-central1": {InstanceTemplates: selected(sorted(c.regional), matches, labelsOf)},
 		}})
-	})
-	mux.HandleFunc("GET "+global+"instanceTemplates", func(w http.ResponseWriter, r *http.Request) {
-		write(w, &computepb.InstanceTemplateList{Items: sorted(c.templates)})
-	})
+	}))
+	mux.HandleFunc("GET "+global+"instanceTemplates", filtered(true, func(w http.ResponseWriter, matches func(map[string]string) bool) {
+		write(w, &computepb.InstanceTemplateList{Items: selected(sorted(c.templates), matches, labelsOf)})
+	}))
 	mux.HandleFunc("GET "+global+"instanceTemplates/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if t := c.templates[r.PathValue("name")]; t != nil {
 			write(w, t)
@@ -98,17 +99,17 @@ func (c *compute) machineRoutes(mux *http.ServeMux) {
 	})
 	mux.HandleFunc("DELETE "+global+"instanceTemplates/{name}", func(w http.ResponseWriter, r *http.Request) { drop(c, w, r, c.templates) })
 	mux.HandleFunc("POST "+zone+"instances", inZone(c.insertMachine))
-	mux.HandleFunc("GET "+zone+"instances", inZone(func(w http.ResponseWriter, r *http.Request) {
-		write(w, &computepb.InstanceList{Items: c.machinesOf(r)})
-	}))
-	mux.HandleFunc("GET "+project+"aggregated/instances", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+zone+"instances", inZone(filtered(false, func(w http.ResponseWriter, matches func(map[string]string) bool) {
+		write(w, &computepb.InstanceList{Items: c.machinesOf(matches)})
+	})))
+	mux.HandleFunc("GET "+project+"aggregated/instances", filtered(false, func(w http.ResponseWriter, matches func(map[string]string) bool) {
 		all := &computepb.InstanceAggregatedList{Items: map[string]*computepb.InstancesScopedList{}}
 		for _, zone := range zones {
 			all.Items["zones/"+zone] = &computepb.InstancesScopedList{}
 		}
-		all.Items["zones/"+zones[0]].Instances = c.machinesOf(r)
+		all.Items["zones/"+zones[0]].Instances = c.machinesOf(matches)
 		write(w, all)
-	})
+	}))
 	mux.HandleFunc("GET "+zone+"instances/{name}", c.withMachine(func(w http.ResponseWriter, _ *http.Request, m *machine) {
 		write(w, m.Instance)
 		m.by.goOn()
@@ -159,25 +160,52 @@ func sorted[T interface{ GetName() string }](all map[string]T) []T {
 	return list
 }
 
-// matches tells whether labels are what a filter asks for: labels.KEY=VALUE, or
-// labels.KEY:* ("Filtering with the API").
-func matches(filter string, labels map[string]string) bool {
-	filter = strings.TrimPrefix(filter, "properties.")
-	if filter == "" {
-		return true
+// filters are labels.KEY=VALUE and labels.KEY:* ("Filtering with the API").
+var filters = regexp.MustCompile(`^(properties\.)?labels\.([a-z][a-z0-9_-]*)(?:=([a-z0-9_-]*)|:\*)$`)
+
+// filtered answers with a list of what its filter asks for, by the labels that
+// are in such things' properties, or their own.
+func filtered(inProperties bool, next func(w http.ResponseWriter, matches func(map[string]string) bool)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		filter := r.FormValue("filter")
+		if filter == "" {
+			next(w, func(map[string]string) bool { return true })
+			return
+		}
+		said := filters.FindStringSubmatch(filter)
+		if said == nil || (said[1] != "") != inProperties {
+			refuse(w, http.StatusBadRequest, "Invalid value for field 'filter': '%s'", filter)
+			return
+		}
+		next(w, func(labels map[string]string) bool {
+			value, has := labels[said[2]]
+			return has && (strings.HasSuffix(filter, ":*") || value == said[3])
+		})
 	}
-	if key, ok := strings.CutSuffix(strings.TrimPrefix(filter, "labels."), ":*"); ok {
-		_, has := labels[key]
-		return has
-	}
-	key, value, ok := strings.Cut(strings.TrimPrefix(filter, "labels."), "=")
-	return ok && labels[key] == value
 }
 
-func (c *compute) machinesOf(r *http.Request) []*computepb.Instance {
+// unfiltered refuses all filters.
+func unfiltered(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if filter := r.FormValue("filter"); filter != "" {
+			refuse(w, http.StatusBadRequest, "Invalid value for field 'filter': '%s'", filter)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// selected are those of a list that match.
+func selected[T any](list []T, matches func(map[string]string) bool, labels func(T) map[string]string) []T {
+	return slices.DeleteFunc(list, func(one T) bool { return !matches(labels(one)) })
+}
+
+func labelsOf(t *computepb.InstanceTemplate) map[string]string { return t.GetProperties().GetLabels() }
+
+func (c *compute) machinesOf(matches func(map[string]string) bool) []*computepb.Instance {
 	var list []*computepb.Instance
 	for _, m := range sorted(c.machines) {
-		if matches(r.FormValue("filter"), m.Labels) {
+		if matches(m.Labels) {
 			list = append(list, m.Instance)
 		}
 	}
@@ -305,6 +333,13 @@ func (c *compute) checkTemplate(t *computepb.InstanceTemplate) error {
 	if c.imageOf(disk) == nil || !disk.GetBoot() || !disk.GetAutoDelete() {
 		return fmt.Errorf("the disk %v", disk)
 	}
+	image, err := os.Stat(filepath.Join(c.dir, c.imageOf(disk).image.GetName()+".raw"))
+	if err != nil {
+		return err
+	}
+	if size := disk.GetInitializeParams().GetDiskSizeGb(); size < max(smallestDisk, image.Size()>>30) || size > largestDisk {
+		return fmt.Errorf("the disk's size of %d GB", size)
+	}
 	if (nic.GetNetwork() == "") == (nic.GetSubnetwork() == "") || nic.GetNicType() != "GVNIC" {
 		return fmt.Errorf("the interface %v", nic)
 	}
@@ -370,6 +405,9 @@ func (c *compute) place(t *computepb.InstanceTemplate, name, project, zone strin
 			return err
 		}
 		if err := copySparse(image, m.disk); err != nil {
+			return err
+		}
+		if err := os.Truncate(m.disk, p.GetDisks()[0].GetInitializeParams().GetDiskSizeGb()<<30); err != nil {
 			return err
 		}
 		return c.powerOn(m)

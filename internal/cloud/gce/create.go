@@ -66,7 +66,7 @@ func (d *Driver) create(ctx context.Context, spec *hypervisor.RemoteSpec, keep f
 	if err := keep(doc); err != nil {
 		return err
 	}
-	if t.Properties.Disks[0].Init.Image, err = c.imageOf(ctx, spec, arch); err != nil {
+	if t.Properties.Disks[0].Init, err = c.imageOf(ctx, spec, arch, t.Properties.Disks[0].Init); err != nil {
 		return err
 	}
 	if err := c.makeVolumes(ctx, h, missing, arch); err != nil {
@@ -135,6 +135,7 @@ type attached struct {
 type diskParams struct {
 	Image  string            `json:"sourceImage"`
 	Type   string            `json:"diskType"`
+	Size   int64             `json:"diskSizeGb,string"`
 	Labels map[string]string `json:"labels"`
 }
 
@@ -283,24 +284,31 @@ func (c *Client) insertTemplate(t template) call {
 	return call{method: "POST", url: c.global() + "instanceTemplates?requestId=" + requestID(), body: t}
 }
 
-// imageOf returns the image of the spec's disk, and makes it where there is
-// none, whatever it is called.
-func (c *Client) imageOf(ctx context.Context, spec *hypervisor.RemoteSpec, arch string) (string, error) {
+// imageOf returns the machine's disk with the image of the spec's disk, which it
+// makes where there is none, whatever it is called.
+func (c *Client) imageOf(ctx context.Context, spec *hypervisor.RemoteSpec, arch string, boot diskParams) (diskParams, error) {
 	d, err := spec.ImageDisk(1 << 30)
 	if err != nil {
-		return "", err
+		return boot, err
 	}
+	boot.Size = bootSize(d)
 	list, err := all[image](ctx, c, c.global()+"images", diskFilter(d.ID), "")
 	if err != nil {
-		return "", err
+		return boot, err
 	}
 	p := c.pushOf(spec, d, arch)
 	if i := slices.IndexFunc(list, func(i image) bool { return i.Status == "READY" }); i >= 0 {
-		return "projects/" + c.opts.Project + "/global/images/" + list[i].Name, c.tidy(ctx, p)
+		boot.Image = "projects/" + c.opts.Project + "/global/images/" + list[i].Name
+		return boot, c.tidy(ctx, p)
 	}
 	made, err := c.patient().Push(ctx, p)
-	return made.Path, err
+	boot.Image = made.Path
+	return boot, err
 }
+
+// bootSize is the size of a machine's disk, in GiB: its image's, which is in
+// whole GiB, unless that is less than a disk can have.
+func bootSize(image hypervisor.BootDisk) int64 { return max(image.Size, smallestDisk) >> 30 }
 
 // diskFilter is for a list of images.
 func diskFilter(disk string) string { return "labels.capstan-disk=" + label(disk) }

@@ -91,6 +91,9 @@ func TestCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := made.Properties
+	if boot := p.Disks[0].Init; boot.Size != 10 {
+		t.Errorf("the disk is %+v", boot)
+	}
 	if p.MachineType != "e2-small" || p.Labels["capstan-instance"] != spec.ID || p.Labels["capstan-name"] != "web_1" || p.Scheduling["provisioningModel"] != "SPOT" || len(p.Accounts) != 1 {
 		t.Errorf("%+v", p)
 	}
@@ -100,7 +103,16 @@ func TestCreate(t *testing.T) {
 	if err := d.Start(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
+	// What others have is not told of.
+	others := template{Name: "others", Properties: made.Properties}
+	others.Properties.Labels = map[string]string{"team": "b"}
+	if err := c.make(t.Context(), "making it", call{method: "POST", url: c.global() + "instanceTemplates?requestId=" + requestID(), body: others}); err != nil {
+		t.Fatal(err)
+	}
 	list, err := d.List(t.Context())
+	if err := c.delete(t.Context(), c.global()+"instanceTemplates/others"); err != nil {
+		t.Fatal(err)
+	}
 	var kinds []string
 	for _, r := range list {
 		kinds = append(kinds, r.Kind+" "+r.Place)

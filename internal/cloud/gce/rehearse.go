@@ -40,7 +40,8 @@ func (c *Client) tellCreate(h handle, spec *hypervisor.RemoteSpec, t template, a
 	t.Properties.Metadata = map[string]any{"items": []map[string]string{{"key": api.UserData, "value": "..."}}}
 	t.Properties.MachineType = firstOf(spec.Cloud.Type, "TYPE")
 	p := c.pushOf(spec, d, arch)
-	t.Properties.Disks[0].Init.Image = "projects/" + h.Project + "/global/images/" + p.imageName()
+	boot := &t.Properties.Disks[0].Init
+	boot.Image, boot.Size = "projects/"+h.Project+"/global/images/"+p.imageName(), bootSize(d)
 	for _, one := range []call{c.listTypes(h.Zone, spec.Cloud.Type, ""), look, page(c.global()+"images", query(diskFilter(d.ID), "items", ""))} {
 		c.opts.Would(one.String())
 	}

@@ -27,8 +27,12 @@ const (
 
 	// volumeSize is that of a volume of which nobody says it, volumeUnit what
 	// sizes are multiples of, both in bytes.
-	volumeSize = 10 << 30
+	volumeSize = smallestDisk
 	volumeUnit = 1 << 30
+
+	// smallestDisk is, in bytes, that of the kind pd-balanced ("About Persistent
+	// Disk").
+	smallestDisk = 10 << 30
 )
 
 // volumeDisk is the name of a volume's disk, and of the device that it is in a
@@ -73,6 +77,11 @@ func gigabytes(v hypervisor.Volume) int64 {
 func refuseVolumes(spec *hypervisor.RemoteSpec) error {
 	if len(spec.Cloud.Volumes) > 0 && spec.Replicas > 0 {
 		return &hypervisor.CannotError{Platform: Name, What: "attach a volume to the machines of a group", Remedy: "leave -v or --replicas out"}
+	}
+	for _, v := range spec.Cloud.Volumes {
+		if v.Size > 0 && v.Size < smallestDisk {
+			return &hypervisor.RemoteError{Platform: Name, Err: fmt.Errorf("the volume %s is smaller than a disk of Compute Engine's can be", v.Name), Remedy: "size=10G or more"}
+		}
 	}
 	return nil
 }

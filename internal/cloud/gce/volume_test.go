@@ -114,6 +114,10 @@ func TestVolumes(t *testing.T) {
 			}
 		})
 	}
+	cloud.Trouble(nil)
+	if _, err := remotetest.Created(t, d, withVolumes("000000000002", hypervisor.Volume{Name: "small", Target: "/d", Size: 10<<30 - 1})); err == nil || !strings.Contains(err.Error(), "the volume small is smaller than") || len(cloud.Calls()) > 0 {
+		t.Errorf("a small one: %v, by %q", err, cloud.Calls())
+	}
 	group := withVolumes("000000000002", data)
 	group.Replicas = 2
 	if _, err := remotetest.Created(t, d, group); err == nil || !strings.Contains(err.Error(), "to the machines of a group") {
