@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -45,17 +46,22 @@ func newSave(a *app) *cobra.Command {
 				return err
 			}
 		}
-		save := func(w io.Writer) error {
+		save := func(ctx context.Context, w io.Writer) error {
 			buf := bufio.NewWriterSize(w, 256<<10)
-			return errors.Join(store.Save(cmd.Context(), buf, format, refs...), buf.Flush())
+			return errors.Join(store.Save(ctx, buf, format, refs...), buf.Flush())
 		}
 		if output != "" {
-			return writeFile(output, save)
+			// An interrupt ends the work, so that no half of a file is left.
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			context.AfterFunc(ctx, stop) // the next one ends the process
+			defer a.working(cmd, "saving "+output)()
+			return writeFile(output, func(w io.Writer) error { return save(ctx, w) })
 		}
 		if f, ok := cmd.OutOrStdout().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			return usage(cmd, errors.New("an archive is not for a terminal: name a file with -o, or redirect the output"))
 		}
-		return save(cmd.OutOrStdout())
+		return save(cmd.Context(), cmd.OutOrStdout())
 	}
 	return cmd
 }

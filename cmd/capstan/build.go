@@ -101,11 +101,13 @@ type planned struct {
 }
 
 // finish builds what was planned, unless the same was built before.
-func (a *app) finish(ctx context.Context, store *repo.Store, p planned) (repo.Entry, error) {
+func (a *app) finish(cmd *cobra.Command, store *repo.Store, p planned) (repo.Entry, error) {
+	ctx := cmd.Context()
 	key := p.layer.Fingerprint(append(p.extra, []byte(p.recipe.Arch), []byte(version))...)
 	if entry, ok := a.builtBefore(ctx, store, key, p.name); ok {
 		return entry, nil
 	}
+	defer a.working(cmd, "building "+p.name.Repository())()
 	p.recipe.Layer = p.layer.WriteTar
 	entry, err := image.Build(ctx, store, p.name, p.recipe)
 	if err != nil {
@@ -131,7 +133,7 @@ func (a *app) buildFrom(cmd *cobra.Command, from, given string) (repo.Entry, err
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	layer, err := source.From(cmd.Context(), from, source.Options{Notes: notes(cmd)})
+	layer, err := source.From(cmd.Context(), from, source.Options{Notes: a.notes(cmd)})
 	if err != nil {
 		return repo.Entry{}, err
 	}
@@ -139,7 +141,7 @@ func (a *app) buildFrom(cmd *cobra.Command, from, given string) (repo.Entry, err
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	return a.finish(cmd.Context(), store, planned{
+	return a.finish(cmd, store, planned{
 		name: name, layer: layer,
 		recipe: image.Recipe{
 			Arch:    firstOf(layer.Arch, guestArch),
@@ -193,7 +195,7 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string, pull pullFl
 	if err := runBuild(cmd, dir, file); err != nil {
 		return repo.Entry{}, err
 	}
-	opts := source.Options{Notes: notes(cmd)}
+	opts := source.Options{Notes: a.notes(cmd)}
 	if base.tree != nil {
 		opts.Base = baseTree{base.tree}
 	}
@@ -206,7 +208,7 @@ func (a *app) buildFile(cmd *cobra.Command, given, dir, path string, pull pullFl
 	if len(file.Cmdline) > 0 {
 		program = layer.ArchOf(file.Cmdline[0])
 	}
-	return a.finish(ctx, store, planned{
+	return a.finish(cmd, store, planned{
 		name: name, layer: layer, extra: [][]byte{file.Raw, []byte(base.digest)},
 		recipe: image.Recipe{Base: base.img, Arch: firstOf(file.Arch, program, base.arch, guestArch), Comment: "capstan build", Change: image.Configure(file)},
 	})
@@ -293,8 +295,12 @@ func runBuild(cmd *cobra.Command, dir string, file *capstanfile.File) error {
 	return nil
 }
 
-func notes(cmd *cobra.Command) func(string) {
-	return func(s string) { note(cmd, "%s", s) }
+// notes tells what is to be said of the inputs, which may be in mid-work.
+func (a *app) notes(cmd *cobra.Command) func(string) {
+	return func(s string) {
+		a.waits.hide()
+		note(cmd, "%s", s)
+	}
 }
 
 // nameFor is the name that was given, or else what path suggests.

@@ -41,7 +41,7 @@ func (a *app) buildOSv(cmd *cobra.Command, store *repo.Store, name repo.Name, di
 	if err := runBuild(cmd, dir, file); err != nil {
 		return fail(err)
 	}
-	opts := source.Options{Notes: notes(cmd)}
+	opts := source.Options{Notes: a.notes(cmd)}
 	if base.Root != nil {
 		opts.Base = osvTree{base.Root}
 	}
@@ -58,6 +58,7 @@ func (a *app) buildOSv(cmd *cobra.Command, store *repo.Store, name repo.Name, di
 		return fail(err)
 	}
 	img := osv.Image{Base: base, Root: root, Line: osvLine(file, base.Line), Notes: opaque.Options{Build: "capstan build"}}
+	defer a.working(cmd, "writing "+name.Repository())()
 	entry, _, err := img.Store(cmd.Context(), store, name)
 	if err != nil {
 		return fail(err)

@@ -87,7 +87,7 @@ func newCompose(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		files, err := filesAt(cmd, args[1])
+		files, err := a.filesAt(cmd, args[1])
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func newCompose(a *app) *cobra.Command {
 }
 
 // filesAt is what a directory holds, or a file.
-func filesAt(cmd *cobra.Command, path string) (rofs.Source, error) {
+func (a *app) filesAt(cmd *cobra.Command, path string) (rofs.Source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return rofs.Source{}, &hinted{fmt.Errorf("there is no file or directory %s", path), "the path of one"}
@@ -109,7 +109,7 @@ func filesAt(cmd *cobra.Command, path string) (rofs.Source, error) {
 	if !info.IsDir() {
 		return rofs.HostFile(path, filepath.Base(path)), nil
 	}
-	layer, err := source.FromDirectory(cmd.Context(), path, source.Options{Notes: notes(cmd)})
+	layer, err := source.FromDirectory(cmd.Context(), path, source.Options{Notes: a.notes(cmd)})
 	if err != nil {
 		return rofs.Source{}, err
 	}
@@ -144,7 +144,9 @@ func (a *app) composeOSv(cmd *cobra.Command, f composeFlags, c composed) error {
 		listTree(cmd, tree)
 	}
 	img := osv.Image{Base: base, Root: tree, Line: c.line(base.Line), Size: c.size, Notes: c.notes}
+	stored := a.working(cmd, "writing "+c.name.Repository())
 	entry, config, err := img.Store(cmd.Context(), store, c.name)
+	stored()
 	if err != nil {
 		return err
 	}

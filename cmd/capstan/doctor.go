@@ -37,7 +37,7 @@ func newDoctor(a *app) *cobra.Command {
 		rows := []finding{a.checkQEMU(ctx), checkAccel()}
 		rows = append(rows, a.checkVirtualBox(ctx)...)
 		rows = append(rows, a.checkGuest(), a.checkSpace())
-		rows = append(rows, a.checkStore(ctx, deep)...)
+		rows = append(rows, a.checkStore(cmd, deep)...)
 		rows = append(rows, a.checkInstances(), a.checkNames())
 		if err := printFindings(cmd, *format, rows); err != nil {
 			return err
@@ -142,7 +142,11 @@ func (a *app) checkSpace() finding {
 	return f
 }
 
-func (a *app) checkStore(ctx context.Context, deep bool) []finding {
+func (a *app) checkStore(cmd *cobra.Command, deep bool) []finding {
+	ctx := cmd.Context()
+	if deep {
+		defer a.working(cmd, "verifying the store")()
+	}
 	store, err := a.store()
 	if err != nil {
 		return []finding{wrong("store", err)}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -66,7 +65,7 @@ func newImport(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		entry, config, err := a.importFile(cmd.Context(), name, args[1], o)
+		entry, config, err := a.importFile(cmd, name, args[1], o)
 		if err != nil {
 			return err
 		}
@@ -96,7 +95,7 @@ func (f *importFlags) options() (opaque.Options, error) {
 }
 
 // importFile makes an image of a disk in a file.
-func (a *app) importFile(ctx context.Context, name repo.Name, path string, o opaque.Options) (repo.Entry, opaque.Config, error) {
+func (a *app) importFile(cmd *cobra.Command, name repo.Name, path string, o opaque.Options) (repo.Entry, opaque.Config, error) {
 	fail := func(err error) (repo.Entry, opaque.Config, error) { return repo.Entry{}, opaque.Config{}, err }
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -120,7 +119,9 @@ func (a *app) importFile(ctx context.Context, name repo.Name, path string, o opa
 	if err != nil {
 		return fail(err)
 	}
-	entry, config, err := opaque.Import(ctx, store, name, f, o)
+	progress := newBriefProgress(cmd)
+	defer progress.close()
+	entry, config, err := opaque.Import(cmd.Context(), store, name, progress.reading(f), o)
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", path, err))
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -72,6 +73,42 @@ func TestInterruptedPull(t *testing.T) {
 	if n := left(); n != 0 {
 		t.Errorf("of a pull that was killed %d files are left", n)
 	}
+}
+
+// TestInterruptedSave: of an archive nothing is left where it was interrupted.
+func TestInterruptedSave(t *testing.T) {
+	w := newWorld(t)
+	w.write("tree/data", strings.Repeat("x", 64<<20))
+	w.must("build", "--from", "tree", "app")
+	begun := func() bool {
+		list, err := filepath.Glob(filepath.Join(w.dir, ".app.tar*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list) > 0
+	}
+	for range 50 { // until an interrupt comes before the end
+		cmd := w.command("save", "-o", "app.tar", "app")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		for !begun() && len(ended) == 0 {
+			runtime.Gosched()
+		}
+		cmd.Process.Signal(os.Interrupt)
+		if err := <-ended; err == nil {
+			continue
+		}
+		if status := cmd.ProcessState.ExitCode(); status != exitInterrupted || stderr.String() != "capstan: interrupted\n" || begun() {
+			t.Errorf("status %d, %q, and half a file: %t", status, stderr.String(), begun())
+		}
+		return
+	}
+	t.Error("no interrupt came in time")
 }
 
 // TestInterruptedPackage interrupts the pull of a package while it arrives.

@@ -88,7 +88,7 @@ func (a *app) adoptOld(cmd *cobra.Command, img legacy.Image) (repo.Entry, error)
 	if err != nil {
 		return repo.Entry{}, err
 	}
-	entry, config, err := a.importFile(cmd.Context(), name, img.Path, oldOptions(img.Index))
+	entry, config, err := a.importFile(cmd, name, img.Path, oldOptions(img.Index))
 	if err == nil {
 		note(cmd, "imported %s from %s (%s)", entry.Name, img.Path, describeDisk(config))
 	}

@@ -31,7 +31,7 @@ func (f *needFlags) add(a *app, cmd *cobra.Command) {
 // application looks at the package in this directory, and at those that it
 // needs.
 func (a *app) application(cmd *cobra.Command, f needFlags) (*mpm.Application, []*mpm.Description, error) {
-	app, err := mpm.OpenApplication(cmd.Context(), ".", notes(cmd))
+	app, err := mpm.OpenApplication(cmd.Context(), ".", a.notes(cmd))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -123,8 +123,8 @@ func (p *progress) close() {
 	p.bars.Wait()
 }
 
-// waits shows on a terminal what platforms tell of their work between show and
-// its end, and at no other time.
+// waits shows on a terminal what is told of work, by platforms among others,
+// between show and its end, and at no other time.
 type waits struct {
 	mu    sync.Mutex
 	shown *progress
@@ -156,4 +156,12 @@ func (w *waits) Update(name string, done, total int64) {
 	if w.shown != nil {
 		w.shown.Update(name, done, total)
 	}
+}
+
+// working shows on a terminal that work is done whose end nobody knows, until
+// that is told by done.
+func (a *app) working(cmd *cobra.Command, name string) (done func()) {
+	done = a.waits.show(cmd)
+	a.waits.Update(name, 0, 0)
+	return done
 }

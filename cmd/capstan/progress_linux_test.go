@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 
@@ -41,11 +43,32 @@ func TestBars(t *testing.T) {
 // what that was sent.
 func (w *world) atTerminal(args ...string) string {
 	w.t.Helper()
+	master, slave := w.terminal()
+	defer master.Close()
+	shown := make(chan string)
+	go func() {
+		var out bytes.Buffer
+		io.Copy(&out, master) // until the last who has the terminal closes it
+		shown <- out.String()
+	}()
+	cmd := w.command(args...)
+	cmd.Stderr = slave
+	err := cmd.Run()
+	slave.Close()
+	out := <-shown
+	if err != nil {
+		w.t.Fatalf("capstan %q: %v: %s", args, err, out)
+	}
+	return out
+}
+
+// terminal is a terminal's two ends.
+func (w *world) terminal() (master, slave *os.File) {
+	w.t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer master.Close()
 	fd := int(master.Fd())
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err == nil {
@@ -57,23 +80,44 @@ func (w *world) atTerminal(args ...string) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	slave, err := os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	shown := make(chan string)
-	go func() {
-		var out bytes.Buffer
-		io.Copy(&out, master) // until the last who has the terminal closes it
-		shown <- out.String()
-	}()
-	cmd := w.command(args...)
-	cmd.Stderr = slave
-	err = cmd.Run()
-	slave.Close()
-	out := <-shown
-	if err != nil {
-		w.t.Fatalf("capstan %q: %v: %s", args, err, out)
+	return master, slave
+}
+
+// TestWorking: at a terminal, work without a known end is shown while it lasts.
+func TestWorking(t *testing.T) {
+	w := newWorld(t)
+	w.write("tree/motd", "hello")
+	w.must("build", "--from", "tree", "app")
+	pipe := filepath.Join(w.dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return out
+	master, slave := w.terminal()
+	defer master.Close()
+	cmd := w.command("save", "-o", "pipe", "app")
+	cmd.Stderr = slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	var shown []byte
+	for !bytes.Contains(shown, []byte("saving pipe")) {
+		buf := make([]byte, 4096)
+		n, err := master.Read(buf)
+		if shown = append(shown, buf[:n]...); err != nil {
+			t.Fatalf("%v after %q", err, shown)
+		}
+	}
+	archive, err := os.ReadFile(pipe) // which lets it go on
+	if err := errors.Join(err, cmd.Wait()); err != nil || len(archive) == 0 {
+		t.Errorf("%v; %d bytes", err, len(archive))
+	}
+	rest, _ := io.ReadAll(master)
+	if !bytes.HasSuffix(rest, []byte("\x1b[J")) {
+		t.Errorf("something is left on the terminal: %q", rest)
+	}
 }
