@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -94,19 +95,14 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(w, "capstan: interrupted")
 		return exitInterrupted
 	}
-	for _, line := range strings.Split(message(err), "\n") {
-		fmt.Fprintf(w, "capstan: %s\n", line)
-	}
-	hint := hintFor(err)
-	word, unknown := unknownCommand(err)
-	if unknown {
-		hint = firstOf(oldWords[word], "see capstan --help")
-	}
-	if hint == "" {
-		hint = systemHint(cmd, err)
-	}
-	if hint != "" {
-		fmt.Fprintf(w, "  try: %s\n", hint)
+	_, _, unknown := unknownCommand(err)
+	for _, e := range apart(err) {
+		for _, line := range strings.Split(message(e), "\n") {
+			fmt.Fprintf(w, "capstan: %s\n", line)
+		}
+		if hint := wayOut(cmd, e); hint != "" {
+			fmt.Fprintf(w, "  try: %s\n", hint)
+		}
 	}
 	var wrongUse *usageError
 	var idle *notStarted
@@ -143,10 +139,37 @@ func tellOf[T interface {
 	}
 }
 
-// unknownCommand tells cobra's error of an unknown command, and its word.
-func unknownCommand(err error) (word string, ok bool) {
-	_, scanErr := fmt.Sscanf(err.Error(), "unknown command %q", &word)
-	return word, scanErr == nil
+// apart takes errors of several things apart, where their ways out differ.
+func apart(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, apart(e)...)
+	}
+	same := func(e error) bool { return hintFor(e) == hintFor(all[0]) }
+	// What is wrapped with other words is one sentence.
+	if errors.Join(all...).Error() != err.Error() || !slices.ContainsFunc(all, func(e error) bool { return !same(e) }) {
+		return []error{err}
+	}
+	return all
+}
+
+// wayOut is what may help against an error, "" where nobody knows.
+func wayOut(cmd *cobra.Command, err error) string {
+	if word, of, unknown := unknownCommand(err); unknown {
+		return firstOf(otherWords[word], "see "+of+" --help")
+	}
+	return firstOf(hintFor(err), systemHint(cmd, err))
+}
+
+// unknownCommand tells cobra's error of an unknown command, its word and what
+// has no such command.
+func unknownCommand(err error) (word, of string, ok bool) {
+	_, scanErr := fmt.Sscanf(err.Error(), "unknown command %q for %q", &word, &of)
+	return word, of, scanErr == nil
 }
 
 // systemHint is the way out where the system refuses something.
@@ -186,7 +209,7 @@ func message(err error) string {
 		return full.Error()
 	}
 	text, similar, ok := strings.Cut(err.Error(), "\n\nDid you mean this?\n")
-	if ok {
+	if word, _, _ := unknownCommand(err); ok && otherWords[word] == "" {
 		text += " (did you mean " + strings.Join(strings.Fields(similar), " or ") + "?)"
 	}
 	return strings.TrimSpace(text)

@@ -308,7 +308,7 @@ func TestFlagMistakes(t *testing.T) {
 		"images --format {{", "images --format {{.Nope}}", "ps x", "ps --format yaml", "inspect", "inspect nobody", "inspect --format {{.Nope}} app",
 		"stop", "stop nobody", "stop -t soon nobody", "kill nobody", "kill -s", "start nobody", "start -a one two", "restart nobody", "scale nobody", "scale nobody 2", "scale nobody many", "scale nobody 0", "scale nobody 1001", "rm", "rm nobody",
 		"wait nobody", "wait", "logs", "logs nobody", "logs a b", "stats nobody", "rmi", "tag app", "prune x", "prune --on ec2 --region mars", "prune --on ec2 --instances", "prune --on gce --region eu-central-1", "prune --on gce", "run --on gce app", "run --on ec2 --dry-run app", "prune --on moon", "prune --region eu-central-1", "doctor x", "version x", "version --format yaml",
-		"help nothing", "help run more", "completion tcsh", "--nothing", "-x", "ps --root", "config", "import a b", "package push a", "volume create a", "stack push a", "runtime list",
+		"help nothing", "help run more", "completion tcsh", "--nothing", "-x", "ps --root", "config", "exec app sh", "cp a b", "image ls", "top app", "--version", "-v", "import a b", "package push a", "volume create a", "stack push a", "runtime list",
 		// What old Capstan's letters meant.
 		"run -f 8080:80 app", "run -n nat app", "run -n bridge app", "run -b virbr0 app", "run --mac 52:54:00:12:34:56 app", "run -p qemu app", "run -p vbox app",
 		"run -p gce app", "run -i=app", "run --execute /java.so app", "run --boot prod app", "run --persist app", "run --gce-upload-dir gs://b app",

@@ -8,23 +8,41 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// The command line of old Capstan, which ran OSv. Where a word or letter of
-// it is gone or means something else, the error names what does it now.
+// The command lines of old Capstan, which ran OSv, and of Docker. Where a word
+// or letter of them is not there or means something else, the error names what
+// does it here.
 
-// oldPlatforms are what its -p took.
+// oldPlatforms are what old Capstan's -p took.
 var oldPlatforms = []string{"qemu", "vbox", "vmw", "gce", "hkit"}
 
-// oldWords are its commands that are no more, with what does the same.
-var oldWords = map[string]string{
+// otherWords are old Capstan's commands that are no more, and those of Docker
+// that there are not, with what does the same.
+var otherWords = map[string]string{
 	"config":    "edit config.yaml in the capstan root; capstan doctor checks it",
 	"openstack": "capstan build, and capstan run on this host: there is no platform openstack",
 	"runtime":   "capstan package init --runtime NAME, for OSv; for Linux, name an image as base in the Capstanfile",
 	"stack":     "capstan build, and capstan run on this host: there is no platform openstack",
+
+	"attach":    "capstan logs -f NAME; or capstan start -ai NAME, of one that has ended",
+	"container": "capstan ps, run, stop, rm and so on, without that word",
+	"cp":        "capstan run -v ./DIR:/PATH shares a directory; capstan build puts files into an image",
+	"create":    "capstan run -d, which starts it too",
+	"events":    "capstan wait NAME, or capstan ps",
+	"exec":      "capstan run -it --entrypoint /bin/sh IMAGE, for a shell in a machine of its own; capstan logs NAME",
+	"image":     "capstan images, pull, push, rmi and so on, without that word",
+	"network":   "capstan run --network, and -p HOST:GUEST for a port",
+	"port":      "capstan ps",
+	"system":    "capstan prune, or capstan doctor",
+	"top":       "capstan stats NAME",
 }
 
-// oldFlags are its flags that are no more, by command.
+// oldFlags are old Capstan's flags that are no more, by command; "" is any.
 var oldFlags = map[string]map[string]string{
 	"capstan": {
+		"--version": "capstan version",
+		"-v":        "capstan version",
+	},
+	"": {
 		"-u":            "name the registry in the image's name: HOST/NAMESPACE/NAME; or, of an old repository, capstan pull -u URL NAMESPACE/NAME",
 		"-r":            "give the image's name a tag: NAME:TAG",
 		"--release-tag": "give the image's name a tag: NAME:TAG",
@@ -54,7 +72,7 @@ var oldFlags = map[string]map[string]string{
 
 // oldFlag adds to err what does now what a flag of old Capstan did.
 func oldFlag(cmd *cobra.Command, flag string, err error) error {
-	if now := firstOf(oldFlags[cmd.Name()][flag], oldFlags[cmd.Root().Name()][flag]); now != "" {
+	if now := firstOf(oldFlags[cmd.Name()][flag], oldFlags[""][flag]); now != "" {
 		return &hinted{err, now}
 	}
 	return err
