@@ -32,7 +32,7 @@ func TestHelp(t *testing.T) {
 				t.Errorf("status %d\n%s%s", r.status, r.stdout, r.stderr)
 			}
 			for line := range strings.Lines(r.stdout) {
-				if n := len([]rune(line)); n > 101 {
+				if n := len([]rune(line)); n > 91 {
 					t.Errorf("%d columns: %s", n-1, line)
 				}
 			}
@@ -42,6 +42,9 @@ func TestHelp(t *testing.T) {
 			generated := strings.Contains(c.CommandPath(), " completion") // cobra's own
 			if c.Example == "" && !generated {
 				t.Error("it has no example")
+			}
+			if strings.Contains(r.stdout, "(default -1)") {
+				t.Error("it shows a default that nobody would give")
 			}
 			c.Flags().VisitAll(func(f *pflag.Flag) {
 				if f.Usage == "" {

@@ -156,11 +156,12 @@ func newPrune(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what nothing needs any more, and what killed processes left",
-		Long: "Remove what nothing needs any more, and what killed processes left. With --on ec2 these are, in a\n" +
-			"region of EC2, the snapshots, security groups, spot requests and empty volumes of commands that did\n" +
-			"not come to their end and, with --all, the images that neither an instance nor a launch template\n" +
-			"there is made of; with --on gce the buckets in a project of Compute Engine and, with --all, the\n" +
-			"images that neither an instance template nor a disk there is made of.",
+		Long: "Remove what nothing needs any more, and what killed processes left.\n\n" +
+			"With --on ec2 these are, in a region of EC2, the snapshots, security groups, spot\n" +
+			"requests and empty volumes of commands that did not come to their end and, with\n" +
+			"--all, the images that neither an instance nor a launch template there is made of;\n" +
+			"with --on gce the buckets in a project of Compute Engine and, with --all, the images\n" +
+			"that neither an instance template nor a disk there is made of.",
 		Example: "  capstan prune\n  capstan prune --all --instances\n  capstan prune --on ec2 --region eu-central-1\n  capstan prune --on gce --all",
 		Args:    none,
 	}
@@ -220,7 +221,7 @@ func newPrune(a *app) *cobra.Command {
 		for _, digest := range r.Images {
 			fmt.Fprintln(out, "removed image", digest)
 		}
-		fmt.Fprintf(out, "freed %s: %d blobs, %d roots, %d temporary files\n", size(r.Bytes), r.Blobs, r.Roots, r.Temp)
+		fmt.Fprintf(out, "freed %s: %s, %s, %s\n", size(r.Bytes), count(r.Blobs, "blob"), count(r.Roots, "root"), count(r.Temp, "temporary file"))
 		return nil
 	}
 	return cmd

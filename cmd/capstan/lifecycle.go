@@ -65,8 +65,15 @@ func newStop(a *app) *cobra.Command {
 		}
 		return err
 	})
-	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout); away from this host, where --stop-timeout holds, until the power is cut")
+	patienceFlag(cmd, &timeout)
 	return cmd
+}
+
+// patienceFlag adds the flag that says how long to wait for an application; -1
+// is what the instance says.
+func patienceFlag(cmd *cobra.Command, seconds *int) {
+	cmd.Flags().IntVarP(seconds, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout); away from this host, where --stop-timeout holds, until the power is cut")
+	cmd.Flags().Lookup("time").DefValue = "0" // which help does not show
 }
 
 func newKill(a *app) *cobra.Command {
@@ -166,7 +173,7 @@ func newRestart(a *app) *cobra.Command {
 		Args:              atLeast(1, "the name of an instance"),
 		ValidArgsFunction: a.completeInstances,
 	}
-	cmd.Flags().IntVarP(&timeout, "time", "t", -1, "seconds until the application is killed (default: the instance's --stop-timeout); away from this host, where --stop-timeout holds, until the power is cut")
+	patienceFlag(cmd, &timeout)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return each(args, func(name string) error {
 			i, err := a.instance(cmd.Context(), name)

@@ -114,6 +114,7 @@ func newRoot(a *app) *cobra.Command {
 	root.RegisterFlagCompletionFunc("root", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Example = "  capstan completion bash"
 		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // so that other shells are an error
 	}
 	return root

@@ -31,11 +31,11 @@ type ec2Flags struct {
 }
 
 func (f *ec2Flags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.region, "region", "", "the cloud's region (default: as the AWS configuration says)")
-	cmd.Flags().StringSliceVar(&f.copies, "copy-to", nil, "make it available in these regions, too")
-	cmd.Flags().StringSliceVar(&f.share, "share", nil, "let these accounts make instances of it")
-	cmd.Flags().BoolVar(&f.public, "public", false, "let everybody make instances of it")
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask whether it is to be public")
+	cmd.Flags().StringVar(&f.region, "region", "", "on ec2: the `region` (default: as the AWS configuration says)")
+	cmd.Flags().StringSliceVar(&f.copies, "copy-to", nil, "on ec2: make it available in these `regions`, too")
+	cmd.Flags().StringSliceVar(&f.share, "share", nil, "on ec2: let these `accounts` make instances of it")
+	cmd.Flags().BoolVar(&f.public, "public", false, "on ec2: let everybody make instances of it")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "on ec2: do not ask whether it is to be public")
 }
 
 // unused refuses the flags where the target is another.
