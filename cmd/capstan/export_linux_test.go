@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"capstan/internal/image/disk/disktest"
 )
 
 // TestExportMistakes: a mistake is a sentence with the way out, and leaves no
@@ -126,5 +128,22 @@ func TestChooseFormat(t *testing.T) {
 		if err := f.chooseFormat(); err != nil || f.format != tt.want {
 			t.Errorf("%+v: %q, %v", tt, f.format, err)
 		}
+	}
+}
+
+// TestInfoOfXen: a folder of export --format xen is told by its disk, and no
+// other folder is.
+func TestInfoOfXen(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"app.cfg", "kernel", "ramdisk"} {
+		w.write("xen/"+name, "")
+	}
+	w.write("xen/disk.raw", string(disktest.BIOS("/app.so", false)))
+	if out := w.must("info", "xen"); !strings.HasPrefix(out, "xen: for Xen's xl, RAW, disk of ") {
+		t.Errorf("a folder for Xen: %s", out)
+	}
+	w.write("xen/more", "")
+	if out := w.must("info", "xen"); out != "xen: not a runnable image\n" {
+		t.Errorf("another folder: %s", out)
 	}
 }

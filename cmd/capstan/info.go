@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,6 +17,7 @@ import (
 	"capstan/guest/api"
 	"capstan/internal/image/disk"
 	"capstan/internal/image/disk/compose"
+	"capstan/internal/image/disk/xen"
 	"capstan/internal/image/opaque"
 	"capstan/internal/image/osv"
 	"capstan/internal/repo"
@@ -155,6 +157,9 @@ func (a *app) info(ctx context.Context, name string) (infoView, error) {
 func (v *infoView) file(f *os.File) error {
 	v.Summary = "not a runnable image"
 	stat, err := f.Stat()
+	if err == nil && stat.IsDir() {
+		return v.folder(f.Name())
+	}
 	if err != nil || !stat.Mode().IsRegular() {
 		return err
 	}
@@ -176,6 +181,21 @@ func (v *infoView) file(f *os.File) error {
 		*v = infoView{Name: v.Name, Summary: "not a runnable image: " + refused.Reason}
 		return nil
 	}
+	return err
+}
+
+// folder describes the disk in a folder of export --format xen.
+func (v *infoView) folder(dir string) error {
+	if ours, err := xen.Owns(dir); err != nil || !ours {
+		return err
+	}
+	f, err := os.Open(filepath.Join(dir, xen.Disk))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = v.file(f)
+	v.Summary = "for Xen's xl, " + v.Summary
 	return err
 }
 
