@@ -125,7 +125,9 @@ const undoBound = 10 * time.Minute
 // ctx is that of the making. An interrupt ends the removal, too.
 func (a *app) undo(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, failed error) error {
 	name := inst.Config.Name
-	note(cmd, "removing what was made of %s; Ctrl-C leaves it", name)
+	if inst.Begun() {
+		note(cmd, "removing what was made of %s; Ctrl-C leaves it", name)
+	}
 	defer a.waits.show(cmd)()
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBound)
 	defer cancel()

@@ -170,6 +170,13 @@ func TestListAway(t *testing.T) {
 	if r.status != 0 || strings.Count(r.stdout, "\n") != 1 || !strings.Contains(r.stderr, "no credentials for Google Cloud") || !strings.Contains(r.stderr, "no credentials for AWS") {
 		t.Errorf("without credentials: %+v", r)
 	}
+	if r := w.capstan("volume", "ls"); r.status != exitError || strings.Count(r.stderr, "\n  try: ") != 2 {
+		t.Errorf("each cloud has its own way out: %+v", r)
+	}
+	if r := w.capstan("run", "--on", "gce", "-d", "app"); r.status != exitFailure || !strings.Contains(r.stderr, "no credentials") || strings.Contains(r.stderr, "removing") {
+		t.Errorf("with nothing made that would have to be removed: %+v", r)
+	}
+	w.nothingLeft(cloud)
 }
 
 // TestCountAway: of several instances those that run are named and kept, and

@@ -62,6 +62,12 @@ func (i *Instance) handle() (hypervisor.Handle, error) {
 	return h, err
 }
 
+// Begun reports whether there may be something of the instance on its platform.
+func (i *Instance) Begun() bool {
+	h, err := i.handle()
+	return h != nil || err != nil
+}
+
 // Remote completes a wish for a machine on a remote platform with what an
 // instance's config says of it.
 func (c Config) Remote(spec hypervisor.RemoteSpec) hypervisor.RemoteSpec {
