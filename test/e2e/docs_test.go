@@ -238,6 +238,7 @@ func typical(s string) string {
 	for _, r := range []struct{ form, text string }{
 		{`(?m)^capstan: running without acceleration: .+\n`, ""},
 		{`(?m)^capstan: (flattening|writing): .+\n`, ""}, // bars, on a terminal
+		{`(?m)^capstan: port .+\n`, ""},                  // on a terminal alone
 		{`\b(\d+|less than a) (second|minute)s?\b`, "TIME"},
 		{`\b\d+(\.\d+)?[KMG]\b`, "SIZE"},
 		{`\b[0-9a-f]{64}\b`, "DIGEST"},
