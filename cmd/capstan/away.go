@@ -114,7 +114,15 @@ func making(cmd *cobra.Command, p hypervisor.Platform) (context.Context, context
 	if !p.Capabilities().Away {
 		return cmd.Context(), func() {}
 	}
-	return signal.NotifyContext(cmd.Context(), os.Interrupt)
+	return untilInterrupt(cmd.Context())
+}
+
+// untilInterrupt is a context that an interrupt ends, and not the process. The
+// next one ends that, too: what is under way may take minutes to end.
+func untilInterrupt(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // undoBound bounds the removal of what a command has made that failed: EC2
@@ -131,7 +139,7 @@ func (a *app) undo(ctx context.Context, cmd *cobra.Command, inst *instance.Insta
 	defer a.waits.show(cmd)()
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoBound)
 	defer cancel()
-	bound, stop := signal.NotifyContext(bound, os.Interrupt)
+	bound, stop := untilInterrupt(bound)
 	defer stop()
 	if err := inst.Discard(bound); err != nil {
 		return &leftError{name, failed, err}
@@ -147,9 +155,8 @@ func (a *app) work(cmd *cobra.Command, i *instance.Instance, do func(context.Con
 		return do(cmd.Context())
 	}
 	defer a.waits.show(cmd)()
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd.Context())
 	defer stop()
-	context.AfterFunc(ctx, stop) // the next one ends the process
 	err := do(ctx)
 	if err == nil || ctx.Err() == nil {
 		return err

@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"capstan/internal/cloud/ec2/ec2test"
@@ -93,5 +94,26 @@ func TestInterruptedRunEC2(t *testing.T) {
 				t.Errorf("left here: %q", left)
 			}
 		})
+	}
+}
+
+// TestInterruptedTwiceEC2: a second interrupt ends a push while EC2 does not
+// answer.
+func TestInterruptedTwiceEC2(t *testing.T) {
+	cloud := ec2test.Pretend(t, "192.0.2.9")
+	w := appWorld(t, cloud.Env()...)
+	cmd := w.command("push", "app", "ec2:")
+	reached := false
+	cloud.Fail(func(call string) ec2test.Fault {
+		if strings.HasSuffix(call, ":StartSnapshot") && !reached {
+			reached = true
+			impatient(cmd)
+			return ec2test.Cut // it has nobody to answer
+		}
+		return ec2test.None
+	})
+	w.run(cmd)
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !reached || !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("reached: %t; %v", reached, cmd.ProcessState)
 	}
 }

@@ -7,12 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"capstan/internal/cloud/gce/gcetest"
 	"capstan/internal/repo/registrytest"
@@ -129,12 +132,16 @@ func TestLeftAway(t *testing.T) {
 func TestLeftTwice(t *testing.T) {
 	w, cloud := cloudWorld(t)
 	cmd := w.command("run", "--on", "gce", "-d", "--name", "web", "app")
+	removing := false
 	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
 		switch {
 		case calling(r, "POST", "/instanceTemplates"):
 			cmd.Process.Signal(os.Interrupt)
 		case r.Method == "DELETE" && strings.HasPrefix(r.URL.Path, "/compute/"):
-			cmd.Process.Signal(os.Interrupt)
+			if !removing { // a third one would end the process
+				cmd.Process.Signal(os.Interrupt)
+			}
+			removing = true
 			return gcetest.Trouble{Status: http.StatusServiceUnavailable} // so that it is not done before
 		}
 		return gcetest.Trouble{}
@@ -147,6 +154,44 @@ func TestLeftTwice(t *testing.T) {
 	}
 	w.must("rm", "-f", "web")
 	w.nothingLeft(cloud)
+}
+
+// impatient interrupts a process again and again, until it has ended or does
+// not care.
+func impatient(cmd *exec.Cmd) {
+	for range 1000 {
+		if cmd.Process.Signal(os.Interrupt) != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // the process does not tell when it has heard of the one before
+	}
+}
+
+// TestInterruptedTwice: while a cloud does not answer a call that nobody gives
+// up, a second interrupt ends the process.
+func TestInterruptedTwice(t *testing.T) {
+	w, cloud := cloudWorld(t)
+	for _, c := range []struct{ command, path string }{
+		{"run --on gce -d --name detached app", "/instanceTemplates"},
+		{"run --on gce --name attached app", "/instances"},
+		{"push app gce:another", "/b"},
+	} {
+		cmd := w.command(strings.Fields(c.command)...)
+		reached := false
+		cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
+			if calling(r, "POST", c.path) && !reached {
+				reached = true
+				impatient(cmd)
+			}
+			return gcetest.Trouble{}
+		})
+		w.run(cmd)
+		cloud.Trouble(nil)
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !reached || !status.Signaled() || status.Signal() != syscall.SIGINT {
+			t.Errorf("capstan %s: reached: %t; %v", c.command, reached, cmd.ProcessState)
+		}
+	}
+	w.must("rm", "-f", "detached", "attached")
 }
 
 // TestListAway: a cloud without credentials is passed over where another has

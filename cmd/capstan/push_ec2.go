@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -101,7 +100,7 @@ func (a *app) pushEC2(cmd *cobra.Command, f *ec2Flags, ref, name string, quiet b
 			return err
 		}
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd.Context())
 	defer stop()
 	progress := newProgress(cmd, quiet)
 	defer progress.close()

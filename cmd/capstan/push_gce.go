@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -56,7 +54,7 @@ func (a *app) pushGCE(cmd *cobra.Command, f *gceFlags, ref, name string, quiet b
 	if a.settings.Offline && !f.dryRun {
 		return errOffline("pushing to Compute Engine")
 	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	ctx, stop := untilInterrupt(cmd.Context())
 	defer stop()
 	progress := newProgress(cmd, quiet)
 	defer progress.close()

@@ -256,10 +256,15 @@ func (a *app) foreground(starting context.Context, cmd *cobra.Command, inst *ins
 	if err != nil {
 		return err
 	}
+	resume := func() {}
+	if inst.Away() {
+		resume = yield(starting, signals)
+	}
 	started, err := a.start(starting, cmd, inst)
 	if err != nil {
 		return err
 	}
+	resume()
 	last, err := a.watch(context.WithoutCancel(cmd.Context()), cmd, inst, started, offset, stdin, signals)
 	if err != nil && inst.Away() {
 		err = a.lostSight(inst, err)
@@ -268,6 +273,22 @@ func (a *app) foreground(starting context.Context, cmd *cobra.Command, inst *ins
 		return err
 	}
 	return a.status(cmd, inst, last)
+}
+
+// yield lets interrupts end the process once ctx has ended, until resume is
+// called: a platform may take minutes to end a start that nobody waits for.
+func yield(ctx context.Context, signals chan<- os.Signal) (resume func()) {
+	yielded := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		signal.Stop(signals)
+		close(yielded)
+	})
+	return func() {
+		if !stop() {
+			<-yielded
+			signal.Notify(signals, os.Interrupt)
+		}
+	}
 }
 
 // watch shows a started instance's output, from an offset of its log, until it
