@@ -342,14 +342,23 @@ func (a *app) usualMemory(e repo.Entry) int64 {
 	return 0
 }
 
+// usual is how much memory a machine gets where no flag says it, and who says so.
+func (a *app) usual(said image.Config) (bytes int64, who string) {
+	if said.Memory > 0 {
+		return said.Memory, "the image"
+	}
+	return a.settings.Memory, "the setting memory"
+}
+
+func tooLittle(who string, bytes int64) error {
+	return fmt.Errorf("%s says %s of memory, and a guest needs %s at least", who, size(bytes), size(minMemory))
+}
+
 func (a *app) memory(f *runFlags, said image.Config) (int64, error) {
 	if f.memory == "" {
-		m, who := said.Memory, "the image"
-		if m == 0 {
-			m, who = a.settings.Memory, "the setting memory"
-		}
+		m, who := a.usual(said)
 		if m < minMemory {
-			return 0, &hinted{fmt.Errorf("%s says %s of memory, and a guest needs %s at least", who, size(m), size(minMemory)), "-m " + size(minMemory)}
+			return 0, &hinted{tooLittle(who, m), "-m " + size(minMemory)}
 		}
 		return m, nil
 	}

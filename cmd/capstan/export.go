@@ -122,6 +122,12 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	if entry.Disk != "" {
 		return a.exportSystem(ctx, cmd, f, nominal, store, img, entry)
 	}
+	var machine export.Machine
+	if f.format == string(export.OVA) || f.format == xenFormat {
+		if machine, err = a.machine(img, entry, f.format); err != nil {
+			return err
+		}
+	}
 	progress := newProgress(cmd, false)
 	defer progress.close()
 	d, err := a.bootable(ctx, store, img, entry, ref, compose.Disk{Size: nominal, Unit: export.Format(f.format).Unit()}, progress)
@@ -132,11 +138,7 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	d.Written = func(done int64) { progress.Update("writing", done, d.RootSize) }
 	d.Written(0)
 	to := d.named(filepath.Base(f.output))
-	if f.format == string(export.OVA) || f.format == xenFormat {
-		if to.Machine, err = a.machine(img, entry); err != nil {
-			return err
-		}
-	}
+	to.Machine = machine
 	if f.format == xenFormat {
 		err = exportXen(ctx, f.output, &d.Disk, to)
 	} else {
@@ -149,8 +151,11 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	return nil
 }
 
+// ovaMemory is what UEFI firmware and the guest surely come up with, in bytes.
+const ovaMemory = 256 << 20
+
 // machine is the one that the image wants to be run on.
-func (a *app) machine(img v1.Image, entry repo.Entry) (export.Machine, error) {
+func (a *app) machine(img v1.Image, entry repo.Entry, format string) (export.Machine, error) {
 	said, err := image.ReadConfig(img)
 	if err != nil {
 		return export.Machine{}, err
@@ -158,8 +163,14 @@ func (a *app) machine(img v1.Image, entry repo.Entry) (export.Machine, error) {
 	if said.Memory == 0 {
 		said.Memory = a.usualMemory(entry)
 	}
-	memory, err := a.memory(&runFlags{}, said)
-	return export.Machine{Name: firstOf(entry.Name.Name, "capstan"), Memory: memory, CPUs: firstOf(said.CPUs, a.settings.CPUs)}, err
+	m, who := a.usual(said)
+	if format == string(export.OVA) {
+		m = max(m, ovaMemory)
+	}
+	if m < minMemory { // Xen starts the kernel without firmware
+		return export.Machine{}, &hinted{tooLittle(who, m), "memory: " + size(minMemory) + " or more, in its Capstanfile or in config.yaml"}
+	}
+	return export.Machine{Name: firstOf(entry.Name.Name, "capstan"), Memory: m, CPUs: firstOf(said.CPUs, a.settings.CPUs)}, nil
 }
 
 // writeDisk makes a file with a disk, at once or not at all, or writes it to

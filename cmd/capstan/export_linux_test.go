@@ -18,6 +18,8 @@ func TestExportMistakes(t *testing.T) {
 	w.write("app", "#!/bin/sh\n")
 	w.write("Capstanfile", "cmdline: /app\nfiles: {/app: app}\n")
 	w.must("build", "app")
+	w.write("Capstanfile", "cmdline: /app\nfiles: {/app: app}\nmemory: 30M\n")
+	w.must("build", "small")
 	w.write("there", "kept")
 	for name, tt := range map[string]struct {
 		args []string
@@ -34,6 +36,7 @@ func TestExportMistakes(t *testing.T) {
 		"vhdx":      {[]string{"-o", "x.VHDX", "app"}, "a disk in format vhdx cannot be written\n  try: --format vhd, of which Hyper-V's Convert-VHD makes one; or --format raw, and then qemu-img convert"},
 		"too large": {[]string{"--disk", "2041G", "-o", "x.vhd", "app"}, "--disk 2041G: a disk in format vhd has 2040 GiB at most\n  try: "},
 		"to a pipe": {[]string{"--format", "qcow2", "-o", "-", "app"}, "a disk in format qcow2 cannot go to standard output\n  try: -o FILE, or --format raw, vmdk-stream, vhd-fixed, gce"},
+		"small":     {[]string{"--format", "xen", "-o", "x", "small"}, "the image says 30M of memory, and a guest needs 40M at least\n  try: memory: 40M or more, in its Capstanfile"},
 		"no file":   {[]string{"app"}, "needs a file to write to"},
 		"no image":  {[]string{"-o", "x", "nowhere"}, "nowhere"},
 	} {
