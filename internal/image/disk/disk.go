@@ -106,6 +106,7 @@ type Disk struct {
 	r      io.ReaderAt
 	file   int64 // size of the file
 	layout layout
+	last   unpacked
 }
 
 // layout is where a format keeps the disk's blocks.
@@ -214,7 +215,7 @@ func (d *Disk) read(p []byte, e extent, within int64) error {
 		return nil
 	}
 	if e.packed != plain {
-		return e.unpack(d.r, p, within, d.layout.block())
+		return d.unpack(p, e, within)
 	}
 	stored := p[:max(0, min(int64(len(p)), e.length-within))]
 	clear(p[len(stored):])

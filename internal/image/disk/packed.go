@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -25,38 +26,58 @@ const (
 // maxBlock bounds the blocks that are unpacked, and what they are unpacked of.
 const maxBlock = 4 << 20
 
+// unpacked is the content of the compressed block that was read last: disks
+// are mostly read in order, in pieces that are smaller than blocks.
+type unpacked struct {
+	of      extent
+	content []byte
+}
+
 // unpack reads a part of a compressed block.
-func (e extent) unpack(r io.ReaderAt, p []byte, within, block int64) error {
+func (d *Disk) unpack(p []byte, e extent, within int64) error {
+	end := within + int64(len(p))
+	if d.last.of != e || end > int64(len(d.last.content)) {
+		content, err := e.unpack(d.r, d.last.content[:0], d.layout.block())
+		d.last = unpacked{e, content}
+		if err != nil && end > int64(len(content)) {
+			return err
+		}
+	}
+	copy(p, d.last.content[within:])
+	return nil
+}
+
+// unpack appends to buf what is in a block; of one that is damaged, what is in
+// it before that.
+func (e extent) unpack(r io.ReaderAt, buf []byte, block int64) ([]byte, error) {
 	if block > maxBlock || e.length > maxBlock {
-		return fmt.Errorf("a compressed block of %d bytes is out of bounds", block)
+		return buf, fmt.Errorf("a compressed block of %d bytes is out of bounds", block)
 	}
 	stored := make([]byte, e.length)
 	n, err := r.ReadAt(stored, e.at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return buf, err
 	}
 	in := bytes.NewReader(stored[:n]) // the last one need not fill its sectors
 	var out io.Reader
 	switch e.packed {
 	case packedZlib:
 		if out, err = zlib.NewReader(in); err != nil {
-			return err
+			return buf, err
 		}
 	case packedZstd:
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxBlock))
 		if err != nil {
-			return err
+			return buf, err
 		}
 		defer z.Close()
 		out = z
 	default:
 		out = flate.NewReader(in)
 	}
-	if _, err := io.CopyN(io.Discard, out, within); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(out, p)
-	return err
+	buf = slices.Grow(buf, int(block))[:block]
+	n, err = io.ReadFull(out, buf)
+	return buf[:n], err
 }
 
 // tables reads the entries of a file's tables, and keeps the page that it
