@@ -37,9 +37,13 @@ func (a *app) exportSystem(ctx context.Context, cmd *cobra.Command, f exportFlag
 	if most := format.MaxSize(); bytes > most {
 		return &hinted{fmt.Errorf("a disk in format %s has %d GiB at most, and the image's has %d", f.format, most>>30, d.Size>>30), "another format"}
 	}
+	progress := newProgress(cmd, false)
+	defer progress.close()
+	written := func(done int64) { progress.Update("writing", done, d.Size) }
+	written(0)
 	to := export.Disk{
 		Size: bytes, Name: filepath.Base(f.output), ID: diskID(entry.Digest, bytes),
-		Content: func(ctx context.Context, w io.WriterAt) error { return opaque.Copy(ctx, w, d) },
+		Content: func(ctx context.Context, w io.WriterAt) error { return opaque.Copy(ctx, w, d, written) },
 	}
 	if err := writeDisk(ctx, f.output, format, to); err != nil {
 		return full(f.output, err)

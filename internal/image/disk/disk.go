@@ -209,6 +209,27 @@ func (d *Disk) ReadAt(p []byte, at int64) (int, error) {
 	return done, nil
 }
 
+// Next is where there may be other bytes than zeros next, at or behind an
+// offset, and the disk's size where there are none. Of a raw disk's file, the
+// offset is another one afterwards.
+func (d *Disk) Next(at int64) (int64, error) {
+	if d.Format == Raw {
+		return min(nextData(d.r, at), d.Size), nil
+	}
+	size := d.layout.block()
+	for at < d.Size {
+		e, err := d.layout.locate(at / size)
+		if err != nil {
+			return at, d.broken(err)
+		}
+		if e.length > 0 {
+			return at, nil
+		}
+		at = (at/size + max(e.zeros, 1)) * size
+	}
+	return d.Size, nil
+}
+
 func (d *Disk) read(p []byte, e extent, within int64) error {
 	if e.length == 0 {
 		clear(p)
@@ -237,8 +258,15 @@ func (d *Disk) broken(err error) error {
 	return refuse(d.Format, "", "it cannot be read: %v", err)
 }
 
-// flat is the layout of a raw disk: one block, the file.
+// flat is the layout of a raw disk: one block, the file, and zeros behind it to
+// the end of its last sector.
 type flat int64
 
-func (f flat) block() int64                 { return max(int64(f), sector) }
-func (f flat) locate(int64) (extent, error) { return extent{length: int64(f)}, nil }
+func (f flat) block() int64 { return max(int64(f), sector) }
+
+func (f flat) locate(n int64) (extent, error) {
+	if n > 0 {
+		return extent{}, nil
+	}
+	return extent{length: int64(f)}, nil
+}

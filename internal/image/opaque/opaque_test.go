@@ -18,6 +18,7 @@ import (
 
 	"capstan/internal/image/disk"
 	"capstan/internal/image/disk/disktest"
+	"capstan/internal/image/disk/qcow2"
 	"capstan/internal/image/opaque"
 	"capstan/internal/repo"
 )
@@ -217,6 +218,54 @@ func TestSparse(t *testing.T) {
 	if kib, _, _ := strings.Cut(string(out), "\t"); len(kib) > 3 {
 		t.Errorf("an instance's disk takes %s KiB", kib)
 	}
+}
+
+// TestCopy: copying takes as long as what is on the disk, whatever its size is.
+func TestCopy(t *testing.T) {
+	const size, far = 60 << 40, 59<<40 + 4096
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := qcow2.NewWriter(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{0, far} {
+		if _, err := w.WriteAt([]byte{1, 2, 3}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := disk.Open(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got pieces
+	var told []int64
+	err = opaque.Copy(t.Context(), &got, d, func(done int64) {
+		if told = append(told, done); len(told) > 10 {
+			t.Fatalf("it goes through zeros: %d", told)
+		}
+	})
+	if err != nil || len(got) != 2 || got[0] != 0 || got[1] != far-far%(64<<10) || told[len(told)-1] != size {
+		t.Errorf("%v: it wrote at %d, and told of %d", err, got, told)
+	}
+}
+
+// pieces is where was written.
+type pieces []int64
+
+func (p *pieces) WriteAt(b []byte, at int64) (int, error) {
+	*p = append(*p, at)
+	return len(b), nil
 }
 
 // TestRefused: what cannot be an image leaves nothing in the store.

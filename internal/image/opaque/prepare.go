@@ -83,10 +83,29 @@ func Open(ctx context.Context, store *repo.Store, img v1.Image, digest v1.Hash) 
 }
 
 // Copy writes what is on a disk to w, but for zeros, from its first byte to its
-// last.
-func Copy(ctx context.Context, w io.WriterAt, d *disk.Disk) error {
-	if err := writeSparse(ctx, w, io.NewSectionReader(d, 0, d.Size)); err != nil {
-		return fmt.Errorf("copying the disk: %w", err)
+// last. It tells how far it is.
+func Copy(ctx context.Context, w io.WriterAt, d *disk.Disk, written func(done int64)) error {
+	buf := make([]byte, piece)
+	for at := int64(0); at < d.Size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next, err := d.Next(at)
+		if err != nil {
+			return fmt.Errorf("copying the disk: %w", err)
+		}
+		if at = max(at, next-next%piece); next < d.Size {
+			buf = buf[:min(piece, d.Size-at)]
+			if _, err = d.ReadAt(buf, at); err == nil {
+				err = writePiece(w, buf, at)
+			}
+			if err != nil {
+				return fmt.Errorf("copying the disk: %w", err)
+			}
+			next = at + int64(len(buf))
+		}
+		at = next
+		written(at)
 	}
 	return nil
 }
@@ -158,19 +177,29 @@ func unpackRaw(ctx context.Context, img v1.Image, size int64, f *os.File) (err e
 	return f.Truncate(size)
 }
 
-// writeSparse copies r to f but for blocks of zeros.
+// piece is what is written of a disk, or left out as zeros.
+const piece = 64 << 10
+
+var zeros [piece]byte
+
+func writePiece(w io.WriterAt, p []byte, at int64) error {
+	if bytes.Equal(p, zeros[:len(p)]) {
+		return nil
+	}
+	_, err := w.WriteAt(p, at)
+	return err
+}
+
+// writeSparse copies r to f but for pieces of zeros.
 func writeSparse(ctx context.Context, f io.WriterAt, r io.Reader) error {
-	const block = 64 << 10
-	buf, none := make([]byte, block), make([]byte, block)
+	buf := make([]byte, piece)
 	for at := int64(0); ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		n, err := fill(r, buf)
-		if !bytes.Equal(buf[:n], none[:n]) {
-			if _, err := f.WriteAt(buf[:n], at); err != nil {
-				return err
-			}
+		if err := writePiece(f, buf[:n], at); err != nil {
+			return err
 		}
 		at += int64(n)
 		if errors.Is(err, io.EOF) {
