@@ -12,8 +12,8 @@ import (
 	"capstan/internal/hypervisor/vsphere/vspheretest"
 )
 
-// TestVSphereEnds: in the foreground, run ends with the application's status
-// without a network too, and --rm leaves nothing; restart is a second run.
+// TestVSphereEnds: in the foreground, run ends with the application's status and
+// --rm leaves nothing, without a network too; restart is a second run.
 func TestVSphereEnds(t *testing.T) {
 	s := vspheretest.Start(t, vspheretest.Options{Guest: 80})
 	c := newProbe(t)

@@ -31,7 +31,7 @@ func TestVSphereFaults(t *testing.T) {
 		{"untrusted certificate", "GOVC_TLS_CA_CERTS=", "the certificate of 127.0.0.1 is not trusted", nil},
 		{"nobody there", "GOVC_URL=https://127.0.0.1:1/sdk", "127.0.0.1 does not answer", nil},
 		{"no such datastore", "GOVC_DATASTORE=nope", "there is no datastore nope", nil},
-		{"no room", "", "507", func(w http.ResponseWriter, r *http.Request) bool {
+		{"no room", "", "uploading the disk: the datastore is full\n  try: make room there", func(w http.ResponseWriter, r *http.Request) bool {
 			half(r)
 			http.Error(w, "no room", http.StatusInsufficientStorage)
 			return true

@@ -13,7 +13,6 @@ import (
 	"github.com/vmware/govmomi/nfc"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"capstan/internal/hypervisor"
@@ -181,6 +180,9 @@ func (u *upload) send(ctx context.Context, lease *nfc.Lease, items []types.OvfFi
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortBound)
 	defer cancel()
+	if ctx.Err() == nil {
+		err = because(after, lease, err)
+	}
 	_ = lease.Abort(after, nil) // one that has ended needs none
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -204,14 +206,31 @@ func (u *upload) stream(ctx context.Context, lease *nfc.Lease, info *nfc.LeaseIn
 	go u.renew(ctx, lease, &sent.done)
 	// Not lease.Upload: its reader panics where a server answers before it has
 	// read all, as one without room does.
-	err := u.Upload(ctx, sent, info.Items[0].URL, &soap.Upload{
-		Method: http.MethodPost, Type: "application/x-vnd.vmware-streamVmdk", ContentLength: u.size,
-	})
+	err := u.post(ctx, sent, info.Items[0].URL.String())
 	r.CloseWithError(io.ErrClosedPipe)
 	if why := <-composed; err != nil && why != nil && !errors.Is(why, io.ErrClosedPipe) {
 		return why // that is why the upload ended
 	}
 	return err
+}
+
+// post is the request that an upload is.
+func (u *upload) post(ctx context.Context, body io.Reader, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = u.size
+	req.Header.Set("Content-Type", "application/x-vnd.vmware-streamVmdk")
+	return u.Do(ctx, req, func(res *http.Response) error {
+		switch res.StatusCode {
+		case http.StatusOK, http.StatusCreated:
+			return nil
+		case http.StatusInsufficientStorage:
+			return errFull
+		}
+		return errors.New(res.Status)
+	})
 }
 
 // renew keeps a lease from its end until ctx is done, by telling how much was

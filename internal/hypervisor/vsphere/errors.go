@@ -13,12 +13,19 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vmware/govmomi/nfc"
 	"github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"capstan/internal/hypervisor"
 )
+
+// errFull is said by HTTP, or as one of several faults.
+var errFull = errors.New("the datastore is full")
+
+// moreRoom is the way out of it.
+const moreRoom = "make room there, or another one: GOVC_DATASTORE=NAME"
 
 // explain puts an error of the server's, or of the way there, into a sentence
 // with the way out.
@@ -35,6 +42,9 @@ func explain(host, doing string, err error) error {
 	}
 	if fault := faultOf(err); fault != nil {
 		return explainFault(host, fault, err, say)
+	}
+	if errors.Is(err, errFull) {
+		return say(err, moreRoom)
 	}
 	if untrusted(err) {
 		return say(fmt.Errorf("the certificate of %s is not trusted: %w", host, rootCause(err)),
@@ -89,9 +99,9 @@ func explainFault(host string, fault types.BaseMethodFault, err error, say func(
 	case *types.ManagedObjectNotFound:
 		return say(fmt.Errorf("%w: %s knows no %s", hypervisor.ErrGone, host, f.Obj.Value), "")
 	case *types.NoDiskSpace:
-		return say(fmt.Errorf("the datastore %s is full", f.Datastore), "make room there, or another one: GOVC_DATASTORE=NAME")
+		return say(fmt.Errorf("the datastore %s is full", f.Datastore), moreRoom)
 	case *types.InsufficientStorageSpace, *types.OutOfBounds:
-		return say(errors.New("the datastore is full"), "make room there, or another one: GOVC_DATASTORE=NAME")
+		return say(errFull, moreRoom)
 	case *types.DuplicateName:
 		return say(fmt.Errorf("the name %s is taken", f.Name), "another --name")
 	}
@@ -100,6 +110,16 @@ func explainFault(host string, fault types.BaseMethodFault, err error, say func(
 		text = fmt.Sprintf("%s answers with the fault %s", host, strings.TrimPrefix(fmt.Sprintf("%T", fault), "*types."))
 	}
 	return say(errors.New(strings.ReplaceAll(text, "\n", " ")), "")
+}
+
+// because is why a lease has ended, where the server says that: it tells more
+// than err, with which the upload has ended.
+func because(ctx context.Context, lease *nfc.Lease, err error) error {
+	now, unknown := lease.Properties(ctx, "error")
+	if unknown == nil && now.Error != nil {
+		return &task.Error{LocalizedMethodFault: now.Error}
+	}
+	return err
 }
 
 func untrusted(err error) bool {

@@ -68,6 +68,7 @@ type Server struct {
 	inner   *url.URL
 
 	mu       sync.Mutex
+	importer *simulator.Context                               // of the last import
 	uploads  map[string]string                                // by lease: the file
 	disks    map[types.ManagedObjectReference]string          // by machine
 	machines map[types.ManagedObjectReference]*runningMachine // those that are on
@@ -165,6 +166,10 @@ func keep(file string, r *http.Request) error {
 // an upload was, and adds what the simulator lacks.
 func (s *Server) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	switch m.Name {
+	case "ImportVApp":
+		s.mu.Lock()
+		s.importer = ctx
+		s.mu.Unlock()
 	case "HttpNfcLeaseComplete":
 		if lease, ok := ctx.Session.Get(m.This).(*simulator.HttpNfcLease); ok && lease.Info != nil {
 			s.mu.Lock()
@@ -176,6 +181,21 @@ func (s *Server) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Refe
 		ctx.Session.Registry.Put(&interrupter{s, m.This})
 	}
 	return nil, nil
+}
+
+// Fail ends the lease of an upload with a fault, as a server does that cannot
+// keep what it is sent.
+func (s *Server) Fail(upload *http.Request, fault types.BaseMethodFault) {
+	s.mu.Lock()
+	ctx := s.importer
+	s.mu.Unlock()
+	lease := ctx.Session.Get(types.ManagedObjectReference{Type: "HttpNfcLease", Value: path.Base(path.Dir(upload.URL.Path))})
+	ctx.WithLock(lease, func() {
+		ctx.Update(lease, []types.PropertyChange{
+			{Name: "state", Val: types.HttpNfcLeaseStateError},
+			{Name: "error", Val: &types.LocalizedMethodFault{Fault: fault}},
+		})
+	})
 }
 
 // interrupter is a machine that can be sent an interrupt.
