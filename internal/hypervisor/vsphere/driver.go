@@ -22,6 +22,10 @@ import (
 // Name is the platform's.
 const Name = "vsphere"
 
+// minMemory is what VMware's EFI firmware and the guest surely come up with, in
+// bytes.
+const minMemory = 256 << 20
+
 // Options say which server to talk to, and where on it machines are made. The
 // names are as govc has them, from GOVC_URL on. What is "" is found where there
 // is one choice only.
@@ -57,7 +61,7 @@ func (*Driver) Name() string { return Name }
 func (*Driver) Capabilities() hypervisor.Capabilities {
 	// ESXi 6.5 and later give a machine 128 CPUs; hardware version 13 that this
 	// package asks for came with it.
-	return hypervisor.Capabilities{Away: true, CPUs: 128, Disk: disk.VMDK, Console: consolePort}
+	return hypervisor.Capabilities{Away: true, CPUs: 128, Memory: minMemory, Disk: disk.VMDK, Console: consolePort}
 }
 
 // handle is what is known of a machine. Of one that is not made yet, VM, Lease
