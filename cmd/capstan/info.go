@@ -321,12 +321,20 @@ func (c *capstanView) lines(line func(what, value string)) {
 }
 
 // printable is a text as it is, or quoted where a terminal would not show it:
-// it comes from a disk that anybody can have made.
+// it comes from a disk or a package that anybody can have made.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+func printables(all []string) []string {
+	var shown []string
+	for _, s := range all {
+		shown = append(shown, printable(s))
+	}
+	return shown
 }
 
 // shellWord is a word of a command, in quotes where it needs any.

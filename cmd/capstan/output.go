@@ -44,7 +44,8 @@ func (t table[T]) print(cmd *cobra.Command, format string, rows []T) error {
 	}
 }
 
-// align writes rows in columns, without blanks at the ends of lines.
+// align writes rows in columns, without blanks at the ends of lines. What is in
+// them may come from anybody.
 func (t table[T]) align(w io.Writer, rows []T) error {
 	var text bytes.Buffer
 	tab := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
@@ -52,7 +53,7 @@ func (t table[T]) align(w io.Writer, rows []T) error {
 		fmt.Fprintln(tab, strings.Join(t.header, "\t"))
 	}
 	for _, row := range rows {
-		fmt.Fprintln(tab, strings.Join(t.cells(row), "\t"))
+		fmt.Fprintln(tab, strings.Join(printables(t.cells(row)), "\t"))
 	}
 	tab.Flush() // to memory
 	for line := range strings.Lines(text.String()) {

@@ -197,6 +197,6 @@ func withEnv(env []string, line string) string {
 // listTree lists what is in a tree.
 func listTree(cmd *cobra.Command, tree *rofs.Tree) {
 	for e := range tree.Entries() {
-		note(cmd, "/%s%s", e.Path, arrow(e.Target))
+		note(cmd, "%s%s", printable("/"+e.Path), arrow(printable(e.Target)))
 	}
 }

@@ -78,7 +78,7 @@ func newPackageDescribe(a *app) *cobra.Command {
 		var files []string
 		d, err := mpm.Describe(cmd.Context(), a.packages().Path(args[0]), func(h *tar.Header) error {
 			if content {
-				files = append(files, fmt.Sprintf("%s %11d  %s%s", h.FileInfo().Mode(), h.Size, h.Name, arrow(h.Linkname)))
+				files = append(files, fmt.Sprintf("%s %11d  %s%s", h.FileInfo().Mode(), h.Size, printable(h.Name), arrow(printable(h.Linkname))))
 			}
 			return nil
 		})
@@ -93,27 +93,31 @@ func newPackageDescribe(a *app) *cobra.Command {
 
 // describePackage writes what old Capstan did.
 func describePackage(w io.Writer, d *mpm.Description, files []string) {
-	fmt.Fprintf(w, "PACKAGE METADATA\nname: %s\ntitle: %s\nauthor: %s\n", d.Name, d.Title, d.Author)
+	fmt.Fprintf(w, "PACKAGE METADATA\nname: %s\ntitle: %s\nauthor: %s\n", printable(d.Name), printable(d.Title), printable(d.Author))
 	if d.Version != "" {
-		fmt.Fprintf(w, "version: %s\n", d.Version)
+		fmt.Fprintf(w, "version: %s\n", printable(d.Version))
 	}
 	if len(d.Require) > 0 {
-		fmt.Fprintf(w, "required packages:\n   * %s\n", strings.Join(d.Require, "\n   * "))
+		fmt.Fprintf(w, "required packages:\n   * %s\n", strings.Join(printables(d.Require), "\n   * "))
 	}
 	if d.Run == nil {
 		fmt.Fprint(w, "\nNo package execution information was found.\n")
 	} else {
-		fmt.Fprintf(w, "\nPACKAGE EXECUTION\nruntime: %s\ndefault configuration: %s\nconfigurations:\n", d.Run.Runtime, strings.Join(d.Run.Default, ", "))
+		fmt.Fprintf(w, "\nPACKAGE EXECUTION\nruntime: %s\ndefault configuration: %s\nconfigurations:\n", printable(d.Run.Runtime), strings.Join(printables(d.Run.Default), ", "))
 		for _, set := range d.Run.Sets {
 			runs := firstOf(set.Bootcmd, set.Main)
 			if set.Base != "" {
 				runs = strings.TrimSpace(set.Base + " " + runs)
 			}
-			fmt.Fprintf(w, "   %-25s %s\n", set.Name, runs)
+			fmt.Fprintf(w, "   %-25s %s\n", printable(set.Name), printable(runs))
 		}
 	}
 	if d.Readme != "" {
-		fmt.Fprintf(w, "\nPACKAGE DOCUMENTATION\n%s\n", strings.TrimSpace(d.Readme))
+		fmt.Fprint(w, "\nPACKAGE DOCUMENTATION\n")
+		for line := range strings.Lines(strings.TrimSpace(d.Readme)) {
+			line = strings.TrimRight(line, "\r\n")
+			fmt.Fprintln(w, printable(strings.ReplaceAll(line, "\t", "    ")))
+		}
 	}
 	if files != nil {
 		fmt.Fprintf(w, "\nPACKAGE CONTENT\n%s\n", strings.Join(files, "\n"))

@@ -89,6 +89,51 @@ func TestOldPackages(t *testing.T) {
 	}
 }
 
+// TestPackageText: what a package says of itself, and what its files are called,
+// does nothing to a terminal.
+func TestPackageText(t *testing.T) {
+	const evil, shown = "\x1b]0;owned\a", `\x1b]0;owned\a`
+	bucket := t.TempDir()
+	server := httptest.NewServer(&legacytest.Server{Files: os.DirFS(bucket), Page: 2})
+	defer server.Close()
+	text := strings.ReplaceAll(`name: bad
+title: "T EVIL"
+author: "A EVIL"
+version: "1 EVIL"
+require: []
+`, "EVIL", `\e]0;owned\a`)
+	w := newWorld(t)
+	w.env = append(w.env, "CAPSTAN_OFFLINE=false", "CAPSTAN_REPO_URL="+server.URL)
+	(&world{t: t, dir: bucket}).write("packages/bad.yaml", text)
+	w.write("bad/meta/package.yaml", text)
+	w.write("bad/meta/run.yaml", "runtime: native\nconfig_set:\n  hello:\n    bootcmd: \"/hello.so \\e]0;owned\\a\"\n")
+	w.write("bad/meta/README.md", "# Bad\r\n\tindented\n"+evil+"\n")
+	w.write("bad/etc/"+evil, "")
+	if err := os.Symlink(evil, filepath.Join(w.dir, "bad", "etc", "link")); err != nil {
+		t.Fatal(err)
+	}
+	w.must("package", "import", "bad")
+	w.write("boot/meta/package.yaml", "name: osv.bootstrap\ntitle: T\nauthor: A\n")
+	w.must("package", "import", "boot")
+	w.write(".capstanignore", "/bad\n/boot\n/root\n")
+	w.write("meta/package.yaml", "name: app\ntitle: T\nauthor: A\n")
+	for _, tt := range []struct {
+		args  string
+		times int
+	}{
+		{"package list", 2}, {"package search", 2}, {"package describe -c bad", 7}, {"package collect -v --require bad", 2},
+	} {
+		r := w.capstan(strings.Fields(tt.args)...)
+		got := r.stdout + r.stderr
+		if r.status != 0 || strings.ContainsAny(got, "\x1b\a\r\t") || strings.Count(got, shown) != tt.times {
+			t.Errorf("%s: status %d, %q", tt.args, r.status, got)
+		}
+		if tt.times == 7 && !strings.Contains(got, "PACKAGE DOCUMENTATION\n# Bad\n    indented\n\"") {
+			t.Errorf("%s: %s", tt.args, got)
+		}
+	}
+}
+
 func TestNewer(t *testing.T) {
 	for _, tt := range []struct {
 		here, there string

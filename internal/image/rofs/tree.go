@@ -129,7 +129,7 @@ func (p *planner) add(h *tar.Header) error {
 			return err
 		}
 	default:
-		return &Error{name + " is neither a file, a directory nor a link, and OSv's file system has no other", "leave it out: a line /" + name + " in .capstanignore"}
+		return &Error{clip(name) + " is neither a file, a directory nor a link, and OSv's file system has no other", "leave it out: a line in .capstanignore"}
 	}
 	return p.place(name, fresh)
 }
