@@ -14,10 +14,12 @@ import (
 	"testing"
 
 	"math/rand/v2"
+
+	"capstan/internal/image/disk/xen"
 )
 
-// everyFormat is all that export writes to one file.
-var everyFormat = []string{"raw", "qcow2", "vmdk", "vmdk-stream", "vdi", "vhd", "vhd-fixed", "ova", "gce"}
+// everyFormat is all that export writes; xen is a folder.
+var everyFormat = []string{"raw", "qcow2", "vmdk", "vmdk-stream", "vdi", "vhd", "vhd-fixed", "ova", "gce", "xen"}
 
 // newBig is a store with the image big, of which so many MiB do not compress.
 func newBig(t *testing.T, megabytes int) *capstan {
@@ -41,20 +43,23 @@ func TestExportFull(t *testing.T) {
 	capstan := c.command(t.Context())
 	for _, format := range everyFormat {
 		t.Run(format, func(t *testing.T) {
-			dir := t.TempDir()
+			dir, to := t.TempDir(), "there"
+			if format == "xen" {
+				to = "new" // no folder takes the place of a file
+			}
 			cmd := exec.Command("unshare", "--mount", "--map-root-user", "sh", "-c",
 				`mount -t tmpfs -o size=8m tmpfs . && cd "$PWD" && echo kept >there && "$0" export big --force --format `+format+
-					` -o there; status=$?; ls -A >&2; cat there >&2; exit $status`, capstan.Path)
+					` -o `+to+`; status=$?; ls -A >&2; cat there >&2; exit $status`, capstan.Path)
 			cmd.Env, cmd.Dir = capstan.Env, dir
 			r := finish(t, cmd)
 			if strings.Contains(r.stderr, "unshare") || strings.Contains(r.stderr, "mount: ") {
 				t.Logf("no namespaces here: %s", r.stderr)
 				cmd = exec.Command("sh", "-c", `echo kept >there; (ulimit -f 8000; exec "$0" export big --force --format `+format+
-					` -o there); status=$?; ls -A >&2; cat there >&2; exit $status`, capstan.Path)
+					` -o `+to+`); status=$?; ls -A >&2; cat there >&2; exit $status`, capstan.Path)
 				cmd.Env, cmd.Dir = capstan.Env, dir
 				r = finish(t, cmd)
 			}
-			if r.status != 1 || !strings.Contains(r.stderr, "capstan: writing there: ") || !strings.Contains(r.stderr, "\n  try: make room there, or name a file in another folder\nthere\nkept\n") {
+			if r.status != 1 || !strings.Contains(r.stderr, "capstan: writing "+to+": ") || !strings.Contains(r.stderr, "\n  try: make room there, or name a file in another folder\nthere\nkept\n") {
 				t.Errorf("status %d: %s", r.status, r.stderr)
 			}
 		})
@@ -101,11 +106,9 @@ func TestExportInterrupted(t *testing.T) {
 			t.Run(format+" "+signal.String(), func(t *testing.T) {
 				dir := t.TempDir()
 				path := filepath.Join(dir, "disk")
-				if err := os.WriteFile(path, []byte("kept"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				said := interruptExport(t, c, signal, path, whole, "export", "big", "--force", "--disk", "300M", "--format", format, "-o", path)
-				text, err := os.ReadFile(path)
+				kept := keep(t, format, path)
+				said := interruptExport(t, c, signal, format, path, whole, "export", "big", "--force", "--disk", "300M", "--format", format, "-o", path)
+				text, err := os.ReadFile(kept)
 				if err != nil || string(text) != "kept" {
 					t.Errorf("what was there: %d bytes, %v", len(text), err)
 				}
@@ -122,10 +125,30 @@ func TestExportInterrupted(t *testing.T) {
 	c.checkNothingLeft(t)
 }
 
+// keep puts something at a path that an export in the format may replace, and
+// returns where it says "kept".
+func keep(t *testing.T, format, path string) (kept string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	kept = path
+	if format == "xen" {
+		if err := errors.Join(os.Mkdir(path, 0o700), xen.Guest{Name: "old"}.Write(path, nil, nil)); err != nil {
+			t.Fatal(err)
+		}
+		kept = filepath.Join(path, xen.Disk)
+	}
+	if err := os.WriteFile(kept, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return kept
+}
+
 // interruptExport starts an export, sends it a signal in the midst of its
 // writing, and returns what it said. One that was through before the signal
 // came, so that the whole disk is there, is started again.
-func interruptExport(t *testing.T, c *capstan, signal syscall.Signal, path, whole string, args ...string) string {
+func interruptExport(t *testing.T, c *capstan, signal syscall.Signal, format, path, whole string, args ...string) string {
 	t.Helper()
 	for range 50 {
 		cmd := c.command(t.Context(), args...)
@@ -144,15 +167,13 @@ func interruptExport(t *testing.T, c *capstan, signal syscall.Signal, path, whol
 			t.Fatalf("%q, %v, %v", first, err, rerr)
 		}
 		err = cmd.Wait()
-		if exec.Command("cmp", "-s", path, whole).Run() != nil {
+		if exec.Command("diff", "-rq", path, whole).Run() != nil {
 			if ended := cmd.ProcessState.Sys().(syscall.WaitStatus); signal == syscall.SIGKILL && !ended.Signaled() || signal != syscall.SIGKILL && ended.ExitStatus() != 130 {
 				t.Errorf("it ended with %v: %s", err, rest)
 			}
 			return first + string(rest)
 		}
-		if err := os.WriteFile(path, []byte("kept"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		keep(t, format, path)
 	}
 	t.Fatal("every export was through before the signal came")
 	return ""
