@@ -111,13 +111,13 @@ func Write(ctx context.Context, f *os.File, format Format, d Disk) error {
 	case OVA:
 		return d.ova(ctx, f)
 	case QCOW2:
-		to, err = qcow2.NewWriter(f, d.Size)
+		to, err = qcow2.NewWriter(reserving(f), d.Size)
 	case VMDK:
-		to, err = vmdk.NewWriter(f, d.Size, d.vmdk())
+		to, err = vmdk.NewWriter(reserving(f), d.Size, d.vmdk())
 	case VDI:
-		to, err = vdi.NewWriter(f, d.Size, d.ID)
+		to, err = vdi.NewWriter(reserving(f), d.Size, d.ID)
 	case VHD:
-		to, err = vhd.NewWriter(f, d.Size, d.ID)
+		to, err = vhd.NewWriter(reserving(f), d.Size, d.ID)
 	default:
 		err = fmt.Errorf("%s is no format of disks", format)
 	}

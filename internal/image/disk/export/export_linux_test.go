@@ -461,3 +461,23 @@ func TestFails(t *testing.T) {
 		t.Error(fmt.Sprint("a format that is none: ", err))
 	}
 }
+
+// TestSpace: a file takes no more space than it is long, whatever was reserved
+// for it before it was written.
+func TestSpace(t *testing.T) {
+	const size = 64 << 20
+	p := parts{0: 5 << 20, 7<<20 + 1000: 1 << 20, 30 << 20: 300 << 10}
+	for _, format := range []export.Format{export.QCOW2, export.VMDK, export.VDI, export.VHD} {
+		path := create(t, filepath.Join(t.TempDir(), string(format)), func(f *os.File) error {
+			return export.Write(t.Context(), f, format, export.Disk{Size: size, Content: p.write})
+		})
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const tables = 64 << 10 // the file system's own
+		if takes := info.Sys().(*syscall.Stat_t).Blocks * 512; takes > info.Size()+tables || info.Size() > size/4 {
+			t.Errorf("%s: %d bytes take %d", format, info.Size(), takes)
+		}
+	}
+}
