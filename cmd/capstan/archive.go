@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -48,7 +49,10 @@ func newSave(a *app) *cobra.Command {
 		}
 		save := func(ctx context.Context, w io.Writer) error {
 			buf := bufio.NewWriterSize(w, 256<<10)
-			return errors.Join(store.Save(ctx, buf, format, refs...), buf.Flush())
+			if err := store.Save(ctx, buf, format, refs...); err != nil {
+				return err
+			}
+			return buf.Flush()
 		}
 		if output != "" {
 			// An interrupt ends the work, so that no half of a file is left.
@@ -56,7 +60,11 @@ func newSave(a *app) *cobra.Command {
 			defer stop()
 			context.AfterFunc(ctx, stop) // the next one ends the process
 			defer a.working(cmd, "saving "+output)()
-			return writeFile(output, func(w io.Writer) error { return save(ctx, w) })
+			err := writeFile(output, func(w io.Writer) error { return save(ctx, w) })
+			if errors.Is(err, syscall.ENOSPC) && !errors.As(err, new(*repo.FullError)) { // not the store's disk
+				return full(output, err)
+			}
+			return err
 		}
 		if f, ok := cmd.OutOrStdout().(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			return usage(cmd, errors.New("an archive is not for a terminal: name a file with -o, or redirect the output"))
@@ -135,19 +143,21 @@ func newLoad(a *app) *cobra.Command {
 			defer f.Close()
 			progress := newProgress(cmd, quiet)
 			defer progress.close()
-			in = progress.reading(f)
+			return a.load(cmd, progress.reading(f), name, progress.close)
 		}
-		return a.load(cmd.Context(), cmd, in, name)
+		return a.load(cmd, in, name, func() {})
 	}
 	return cmd
 }
 
-func (a *app) load(ctx context.Context, cmd *cobra.Command, in io.Reader, name repo.Name) error {
+// load reads an archive, and tells of its images once that was read.
+func (a *app) load(cmd *cobra.Command, in io.Reader, name repo.Name, read func()) error {
 	store, err := a.store()
 	if err != nil {
 		return err
 	}
-	entries, err := store.Load(ctx, in, name)
+	entries, err := store.Load(cmd.Context(), in, name)
+	read()
 	for _, e := range entries {
 		fmt.Fprintln(cmd.OutOrStdout(), "loaded", e.Name)
 	}

@@ -147,6 +147,7 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	if err != nil {
 		return full(f.output, err)
 	}
+	progress.close() // or its last bars take the place of what follows
 	note(cmd, "exported %s to %s, a disk of %s", ref, f.output, size(d.layout.Size))
 	return nil
 }

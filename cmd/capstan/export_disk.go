@@ -48,6 +48,7 @@ func (a *app) exportSystem(ctx context.Context, cmd *cobra.Command, f exportFlag
 	if err := writeDisk(ctx, f.output, format, to); err != nil {
 		return full(f.output, err)
 	}
+	progress.close() // or its last bars take the place of what follows
 	note(cmd, "exported %s to %s, a disk of %s, which boots by %s", entry.Name, f.output, size(bytes), strings.ToUpper(firmwareOf(img)))
 	return nil
 }

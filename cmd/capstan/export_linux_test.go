@@ -150,3 +150,15 @@ func TestInfoOfXen(t *testing.T) {
 		t.Errorf("another folder: %s", out)
 	}
 }
+
+// TestSaveFull: a disk that is full is a sentence, without the names of files
+// that are gone.
+func TestSaveFull(t *testing.T) {
+	w := newWorld(t)
+	w.write("tree/motd", "hello")
+	w.must("build", "--from", "tree", "app")
+	r := w.capstan("save", "-o", "/dev/full", "app")
+	if want := "capstan: writing /dev/full: no space left on device\n  try: " + roomHint + "\n"; r.status != exitError || r.stderr != want {
+		t.Errorf("%+v; want %q", r, want)
+	}
+}

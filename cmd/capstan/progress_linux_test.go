@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -37,27 +39,52 @@ func TestBars(t *testing.T) {
 	if out := w.atTerminal("pull", "--quiet", reg.Host+"/app"); out != "" {
 		t.Errorf("pull --quiet shows %q", out)
 	}
+
+	// What is said of the work comes after the last bars, which clear what is below.
+	w.write("tree/motd", "hello again")
+	w.must("build", "--from", "tree", "new")
+	w.must("push", "new", reg.Host+"/app")
+	if out := w.atTerminal("pull", reg.Host+"/app"); !strings.Contains(out, "has moved") || strings.LastIndex(out, wiped) > strings.Index(out, "has moved") {
+		t.Errorf("bars take the place of what pull says: %q", out)
+	}
+	w.must("save", "-o", "app.tar", "new")
+	load := w.command("load", "-i", "app.tar")
+	if out := w.shown(load, &load.Stdout, &load.Stderr); !strings.Contains(out, "loaded") || strings.LastIndex(out, wiped) > strings.Index(out, "loaded") {
+		t.Errorf("bars take the place of what load says: %q", out)
+	}
 }
+
+// wiped clears a terminal from its cursor on.
+const wiped = "\x1b[J"
 
 // atTerminal runs a command whose standard error is a terminal, and returns
 // what that was sent.
 func (w *world) atTerminal(args ...string) string {
 	w.t.Helper()
+	cmd := w.command(args...)
+	return w.shown(cmd, &cmd.Stderr)
+}
+
+// shown runs a command that has a terminal for some of its outputs, and returns
+// what that was sent.
+func (w *world) shown(cmd *exec.Cmd, outputs ...*io.Writer) string {
+	w.t.Helper()
 	master, slave := w.terminal()
 	defer master.Close()
+	for _, out := range outputs {
+		*out = slave
+	}
 	shown := make(chan string)
 	go func() {
 		var out bytes.Buffer
 		io.Copy(&out, master) // until the last who has the terminal closes it
 		shown <- out.String()
 	}()
-	cmd := w.command(args...)
-	cmd.Stderr = slave
 	err := cmd.Run()
 	slave.Close()
 	out := <-shown
 	if err != nil {
-		w.t.Fatalf("capstan %q: %v: %s", args, err, out)
+		w.t.Fatalf("%q: %v: %s", cmd.Args, err, out)
 	}
 	return out
 }
@@ -117,7 +144,7 @@ func TestWorking(t *testing.T) {
 		t.Errorf("%v; %d bytes", err, len(archive))
 	}
 	rest, _ := io.ReadAll(master)
-	if !bytes.HasSuffix(rest, []byte("\x1b[J")) {
+	if !bytes.HasSuffix(rest, []byte(wiped)) {
 		t.Errorf("something is left on the terminal: %q", rest)
 	}
 }

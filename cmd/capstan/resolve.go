@@ -230,6 +230,9 @@ func (a *app) pullOne(ctx context.Context, cmd *cobra.Command, store *repo.Store
 		return entry, err
 	}
 	if was, is := before.Origin.Digest, entry.Origin.Digest; was != is {
+		if bars, ok := opts.Progress.(*progress); ok {
+			bars.close() // the last ones would take the note's place
+		}
 		note(cmd, "%s has moved: it was %s %s, and is %s now", n, was.Hex[:12], ago(before.Origin.Pulled), is.Hex[:12])
 	}
 	return entry, nil
