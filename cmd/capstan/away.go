@@ -49,7 +49,7 @@ func (a *app) createAway(ctx context.Context, cmd *cobra.Command, f *runFlags, s
 	}
 	root, err := image.OpenRoot(ctx, store, image.Watched(img, progress), digest)
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	defer root.Close()
 	spec := hypervisor.RemoteSpec{
@@ -60,7 +60,7 @@ func (a *app) createAway(ctx context.Context, cmd *cobra.Command, f *runFlags, s
 	if f.dryRun {
 		progress.close()
 		spec.Progress = nil
-		return nil, a.rehearse(ctx, cmd, cfg, spec)
+		return nil, interrupted(ctx, a.rehearse(ctx, cmd, cfg, spec))
 	}
 	inst, err := a.instances().Create(cfg, func(string) error { return nil })
 	if err != nil {
@@ -132,7 +132,7 @@ const undoBound = 10 * time.Minute
 // undo removes a new instance that failed, or whose making was interrupted:
 // ctx is that of the making. An interrupt ends the removal, too.
 func (a *app) undo(ctx context.Context, cmd *cobra.Command, inst *instance.Instance, failed error) error {
-	name := inst.Config.Name
+	name, failed := inst.Config.Name, interrupted(ctx, failed)
 	if inst.Begun() {
 		note(cmd, "removing what was made of %s; Ctrl-C leaves it", name)
 	}

@@ -81,6 +81,22 @@ func (e *interruptedError) Error() string { return "interrupted; " + e.left }
 func (e *interruptedError) Unwrap() error { return context.Canceled }
 func (e *interruptedError) Hint() string  { return e.hint }
 
+// interruption is an error that came once an interrupt had: it is the interrupt's
+// doing, or hides it.
+type interruption struct{ err error }
+
+func (e *interruption) Error() string   { return e.err.Error() }
+func (e *interruption) Unwrap() []error { return []error{context.Canceled, e.err} }
+
+// interrupted is the error of work whose end an interrupt is, by its context:
+// whatever has failed at that moment, the interrupt is what is told.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &interruption{err}
+}
+
 // report says what went wrong and returns the exit status.
 func report(w io.Writer, cmd *cobra.Command, err error) int {
 	var status statusError
@@ -124,6 +140,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 // becomes of it.
 func tellLeft(cmd *cobra.Command, err error) {
 	tellOf[*ec2.KeptError](cmd, err)
+	tellOf[*gce.CutError](cmd, err)
 	tellOf[*gce.LeftError](cmd, err)
 	tellOf[*gce.LeftImageError](cmd, err)
 }

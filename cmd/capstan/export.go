@@ -117,10 +117,10 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	defer stop()
 	store, img, entry, err := a.fetch(ctx, cmd, ref, f.pull)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	if entry.Disk != "" {
-		return a.exportSystem(ctx, cmd, f, nominal, store, img, entry)
+		return interrupted(ctx, a.exportSystem(ctx, cmd, f, nominal, store, img, entry))
 	}
 	var machine export.Machine
 	if f.format == string(export.OVA) || f.format == xenFormat {
@@ -132,7 +132,7 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 	defer progress.close()
 	d, err := a.bootable(ctx, store, img, entry, ref, compose.Disk{Size: nominal, Unit: export.Format(f.format).Unit()}, progress)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	defer d.root.Close()
 	d.Written = func(done int64) { progress.Update("writing", done, d.RootSize) }
@@ -145,7 +145,7 @@ func (a *app) export(cmd *cobra.Command, f exportFlags, ref string) error {
 		err = writeDisk(ctx, f.output, export.Format(f.format), to)
 	}
 	if err != nil {
-		return full(f.output, err)
+		return interrupted(ctx, full(f.output, err))
 	}
 	progress.close() // or its last bars take the place of what follows
 	note(cmd, "exported %s to %s, a disk of %s", ref, f.output, size(d.layout.Size))

@@ -81,7 +81,7 @@ func interruptible(run func(*cobra.Command, []string) error) func(*cobra.Command
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 		defer stop()
 		cmd.SetContext(ctx)
-		return run(cmd, args)
+		return interrupted(ctx, run(cmd, args))
 	}
 }
 

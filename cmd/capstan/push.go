@@ -116,7 +116,8 @@ func (a *app) push(cmd *cobra.Command, ref string, name repo.Name, progress remo
 	if err != nil {
 		return "", err
 	}
-	return d.Digest.String(), a.client().Push(ctx, name, store, d, remote.PushOptions{Mounts: mounts, Progress: progress})
+	err = a.client().Push(ctx, name, store, d, remote.PushOptions{Mounts: mounts, Progress: progress})
+	return d.Digest.String(), interrupted(ctx, err)
 }
 
 // client talks to registries as the settings say.

@@ -111,11 +111,11 @@ func (a *app) pushEC2(cmd *cobra.Command, f *ec2Flags, ref, name string, quiet b
 	}
 	cloud, err := ec2.Open(ctx, opts)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	d, err := a.pushable(ctx, cmd, ref, compose.Disk{Size: nominal, Unit: ec2.Unit}, progress)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	defer d.root.Close()
 	push := &ec2.Push{
@@ -126,7 +126,7 @@ func (a *app) pushEC2(cmd *cobra.Command, f *ec2Flags, ref, name string, quiet b
 	images, err := f.push(ctx, cloud, push)
 	progress.close()
 	if err != nil || f.dryRun {
-		return err
+		return interrupted(ctx, err)
 	}
 	for _, img := range images {
 		if !quiet {

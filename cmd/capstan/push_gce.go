@@ -66,11 +66,11 @@ func (a *app) pushGCE(cmd *cobra.Command, f *gceFlags, ref, name string, quiet b
 	}
 	cloud, err := gce.Open(ctx, opts)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	d, err := a.pushable(ctx, cmd, ref, compose.Disk{Size: nominal, Unit: export.GCE.Unit()}, progress)
 	if err != nil {
-		return err
+		return interrupted(ctx, err)
 	}
 	defer d.root.Close()
 	made, err := cloud.Push(ctx, &gce.Push{
@@ -81,7 +81,7 @@ func (a *app) pushGCE(cmd *cobra.Command, f *gceFlags, ref, name string, quiet b
 	})
 	progress.close()
 	if err != nil || f.dryRun {
-		return err
+		return interrupted(ctx, err)
 	}
 	if !quiet {
 		note(cmd, "%s", gcePushed(ref, made))

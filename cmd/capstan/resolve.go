@@ -192,14 +192,14 @@ func (a *app) pull(cmd *cobra.Command, n repo.Name, opts image.PullOptions) (rep
 		}
 		why, absent := a.absent(ctx, c, err)
 		if !absent || why != "" && n.Registry != "" {
-			return repo.Entry{}, err
+			return repo.Entry{}, interrupted(ctx, err)
 		}
 		if why != "" {
 			nowhere.Login = c.Registry
 		}
 		nowhere.Looked = append(nowhere.Looked, c.String()+why)
 	}
-	return repo.Entry{}, nowhere
+	return repo.Entry{}, interrupted(ctx, nowhere)
 }
 
 // absent tells that a registry does not have an image from other reasons not
