@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -192,6 +193,8 @@ func (u *upload) send(ctx context.Context, lease *nfc.Lease, items []types.OvfFi
 
 // stream sends the disk as it is composed.
 func (u *upload) stream(ctx context.Context, lease *nfc.Lease, info *nfc.LeaseInfo) error {
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, w := io.Pipe()
@@ -203,7 +206,7 @@ func (u *upload) stream(ctx context.Context, lease *nfc.Lease, info *nfc.LeaseIn
 	}()
 	sent := &sending{r: r, upload: u}
 	u.tell(0)
-	go u.renew(ctx, lease, &sent.done)
+	renewing.Go(func() { u.renew(ctx, lease, &sent.done) })
 	// Not lease.Upload: its reader panics where a server answers before it has
 	// read all, as one without room does.
 	err := u.post(ctx, sent, info.Items[0].URL.String())
@@ -293,7 +296,7 @@ func (s *session) finish(ctx context.Context, h handle) (home string, err error)
 		BootOptions: &types.VirtualMachineBootOptions{EfiSecureBootEnabled: types.NewBool(false)},
 	})
 	if err == nil {
-		err = task.Wait(ctx)
+		err = await(ctx, task)
 	}
 	return home, explain(s.host, "configuring the machine", err)
 }

@@ -39,6 +39,16 @@ func (s *session) status(ctx context.Context, m *machine) (hypervisor.RemoteStat
 	return status, nil
 }
 
+// await waits for the end of a task. Where ctx is cancelled, govmomi says that the
+// task is done, or what it could not tidy up.
+func await(ctx context.Context, task *object.Task) error {
+	err := task.Wait(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
 // home is the machine's directory on the datastore.
 func (s *session) home(ctx context.Context, m *machine) (string, error) {
 	var vm mo.VirtualMachine
@@ -72,7 +82,7 @@ func (d *Driver) Start(ctx context.Context, doc hypervisor.Handle) error {
 	}
 	task, err := m.PowerOn(ctx)
 	if err == nil {
-		err = task.Wait(ctx)
+		err = await(ctx, task)
 	}
 	return explain(s.host, "switching the machine on", err)
 }
@@ -112,7 +122,7 @@ func (s *session) ask(ctx context.Context, m *machine) error {
 func (s *session) cut(ctx context.Context, m *machine) error {
 	task, err := m.PowerOff(ctx)
 	if err == nil {
-		err = task.Wait(ctx)
+		err = await(ctx, task)
 	}
 	if _, off := faultOf(err).(*types.InvalidPowerState); off {
 		return nil // it has ended by itself meanwhile
@@ -154,7 +164,7 @@ func (s *session) destroy(ctx context.Context, m *machine) (home string, err err
 	if err == nil {
 		var task *object.Task
 		if task, err = m.Destroy(ctx); err == nil {
-			err = task.Wait(ctx)
+			err = await(ctx, task)
 		}
 		err = explain(s.host, "removing the machine", err)
 	}
@@ -171,7 +181,7 @@ func (s *session) deleteFiles(ctx context.Context, h handle, files ...string) er
 	for _, file := range files {
 		task, err := manager.DeleteDatastoreFile(ctx, file, dc)
 		if err == nil {
-			err = task.Wait(ctx)
+			err = await(ctx, task)
 		}
 		if _, none := faultOf(err).(*types.FileNotFound); err != nil && !none && !errors.Is(err, os.ErrNotExist) {
 			return explain(s.host, "deleting "+file, err)
