@@ -68,14 +68,16 @@ func TestInterruptedRunEC2(t *testing.T) {
 	} {
 		t.Run(at, func(t *testing.T) {
 			cmd := w.command("run", "--on", "ec2", "-d", "--name", "web", "-p", "80", "--allow", "192.0.2.0/24", "app", at)
-			reached := false
+			heard, reached := listen(cmd), false
 			cloud.Fail(func(call string) ec2test.Fault {
-				if strings.HasSuffix(call, ":"+at) && !reached {
+				now := !reached && strings.HasSuffix(call, ":"+at)
+				if now {
 					reached = true
 					cmd.Process.Signal(os.Interrupt)
-					if at == "GetConsoleOutput" { // so that the run cannot be done before the signal is there
-						return ec2test.Throttle
-					}
+				}
+				// So that nothing is done before the signal is taken.
+				if taken, _ := heard.has(undoing); reached && !taken && (!now || at == "GetConsoleOutput") {
+					return ec2test.Throttle
 				}
 				return ec2test.None
 			})

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +61,62 @@ func (w *world) nothingLeft(cloud *gcetest.Cloud) {
 	}
 }
 
+// undoing is what a command says once it has taken an interrupt.
+const undoing = "capstan: removing what was made of web"
+
+// said is what a command says on standard error, as it says it.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{} // is closed when there is more, and is another one then
+}
+
+// listen has said what cmd says.
+func listen(cmd *exec.Cmd) *said {
+	s := &said{more: make(chan struct{})}
+	cmd.Stderr = s
+	return s
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.more)
+	s.more = make(chan struct{})
+	return s.text.Write(p)
+}
+
+// has tells whether a text was said, and when there is more.
+func (s *said) has(text string) (yes bool, more <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Contains(s.text.String(), text), s.more
+}
+
+// await waits until a text was said, or done is closed.
+func (s *said) await(done <-chan struct{}, text string) {
+	for {
+		yes, more := s.has(text)
+		if yes {
+			return
+		}
+		select {
+		case <-more:
+		case <-done:
+			return
+		}
+	}
+}
+
+// unheard is the trouble of calls that come once an interrupt was sent, and was
+// not taken yet: so that nothing is done before it is. What is removed may be.
+func (s *said) unheard(r *http.Request) gcetest.Trouble {
+	if taken, _ := s.has(undoing); taken || r.Method == "DELETE" {
+		return gcetest.Trouble{}
+	}
+	return gcetest.Trouble{Status: http.StatusServiceUnavailable}
+}
+
 // TestInterruptedRunAway interrupts capstan run in a cloud, wherever it is.
 func TestInterruptedRunAway(t *testing.T) {
 	w, cloud := cloudWorld(t)
@@ -79,15 +136,19 @@ func TestInterruptedRunAway(t *testing.T) {
 			if strings.HasPrefix(at.flag, "--count") {
 				calls = 2 // the first is one that is made
 			}
+			heard := listen(cmd)
 			cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
+				if reached {
+					return heard.unheard(r)
+				}
 				if !calling(r, at.method, at.path) {
 					return gcetest.Trouble{}
 				}
 				if calls--; calls == 0 {
 					reached = true
 					cmd.Process.Signal(os.Interrupt)
-					if r.Method == "GET" { // so that the run cannot be done before the signal is there
-						return gcetest.Trouble{Status: http.StatusServiceUnavailable}
+					if r.Method == "GET" {
+						return heard.unheard(r)
 					}
 				}
 				return gcetest.Trouble{}
@@ -107,12 +168,16 @@ func TestInterruptedRunAway(t *testing.T) {
 func TestLeftAway(t *testing.T) {
 	w, cloud := cloudWorld(t)
 	cmd := w.command("run", "--on", "gce", "-d", "--name", "web", "app")
+	heard, sent := listen(cmd), false
 	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
 		switch {
 		case calling(r, "POST", "/instances"):
+			sent = true
 			cmd.Process.Signal(os.Interrupt)
 		case r.Method == "DELETE" && strings.HasPrefix(r.URL.Path, "/compute/"):
 			return gcetest.Trouble{Status: http.StatusForbidden}
+		case sent:
+			return heard.unheard(r)
 		}
 		return gcetest.Trouble{}
 	})
@@ -132,17 +197,20 @@ func TestLeftAway(t *testing.T) {
 func TestLeftTwice(t *testing.T) {
 	w, cloud := cloudWorld(t)
 	cmd := w.command("run", "--on", "gce", "-d", "--name", "web", "app")
-	removing := false
+	heard, sent := listen(cmd), 0
 	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
 		switch {
 		case calling(r, "POST", "/instanceTemplates"):
+			sent++
 			cmd.Process.Signal(os.Interrupt)
 		case r.Method == "DELETE" && strings.HasPrefix(r.URL.Path, "/compute/"):
-			if !removing { // a third one would end the process
+			if sent == 1 { // a third one would end the process
+				sent++
 				cmd.Process.Signal(os.Interrupt)
 			}
-			removing = true
 			return gcetest.Trouble{Status: http.StatusServiceUnavailable} // so that it is not done before
+		case sent > 0:
+			return heard.unheard(r)
 		}
 		return gcetest.Trouble{}
 	})
@@ -443,14 +511,20 @@ func TestVolumesAway(t *testing.T) {
 func TestInterruptRefused(t *testing.T) {
 	w, cloud := cloudWorld(t)
 	cmd := w.command("run", "--on", "gce", "--name", "web", "app")
-	begun := false
+	heard, begun, stops := listen(cmd), false, 0
 	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble {
 		switch {
 		case calling(r, "GET", "/serialPort") && !begun:
 			begun = true
 			cmd.Process.Signal(os.Interrupt)
 		case calling(r, "POST", "/stop"):
+			if stops++; stops == 2 { // it is told while the instance is watched
+				heard.await(r.Context().Done(), "capstan: stopping web: ")
+			}
 			cmd.Process.Signal(os.Interrupt)
+			if stops == 2 {
+				<-r.Context().Done() // which is left with the instance
+			}
 			return gcetest.Trouble{Status: http.StatusForbidden}
 		}
 		return gcetest.Trouble{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -71,7 +72,12 @@ func (w *world) capstan(args ...string) result {
 func (w *world) run(cmd *exec.Cmd) result {
 	w.t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout = &stdout
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	} else { // somebody listens
+		cmd.Stderr = io.MultiWriter(&stderr, cmd.Stderr)
+	}
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		w.t.Fatalf("%q: %v", cmd.Args, err)
