@@ -26,7 +26,7 @@ func TestConsoleEC2(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.must(t, "build", "floods", dir)
-	c.must(t, "run", "--on", "ec2", "-d", "--name", "flood", "floods")
+	c.must(t, "run", "--on", "ec2", "-d", "--name", "flood", "--stop-timeout", grace, "floods")
 	for run := 1; run <= 2; run++ {
 		if run == 2 {
 			c.must(t, "start", "flood")

@@ -25,7 +25,7 @@ func TestRunEC2(t *testing.T) {
 	c.env = cloud.Env()
 	subnet := subnetEC2(t, cloud)
 	c.must(t, "build", "--from", need(t, "redis-server", "redis-server"), "redis")
-	run := []string{"run", "--on", "ec2", "-d", "--spot", "--iam-profile", ec2test.Profile, "--name", "db", "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "redis", "--protected-mode", "no"}
+	run := []string{"run", "--on", "ec2", "-d", "--spot", "--iam-profile", ec2test.Profile, "--name", "db", "--stop-timeout", grace, "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "redis", "--protected-mode", "no"}
 	failsEC2(t, c, cloud, "ec2:RunInstances", ec2test.Exhausted, "sufficient capacity", run)
 	failsEC2(t, c, cloud, "ec2:CreateLaunchTemplate", ec2test.Forbidden, "not authorized", run)
 

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -93,26 +94,24 @@ func TestEC2Push(t *testing.T) {
 func killPushes(t *testing.T, c *capstan, cloud *ec2test.Cloud) (killed int) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 10 {
-		left, kill := 4+r.IntN(6), make(chan struct{})
+		cmd := c.command(context.Background(), "push", "--disk", "3G", "boots", "ec2:")
+		var started sync.WaitGroup
+		started.Add(1)
+		left := 4 + r.IntN(6)
 		cloud.Fail(func(string) ec2test.Fault {
-			if left--; left == 0 {
-				close(kill)
+			if left--; left == 0 { // here, so that it comes before the answer
+				started.Wait()
+				_ = cmd.Process.Signal(syscall.SIGKILL) // it waits for the answer
+				killed++
 			}
 			return ec2test.None
 		})
-		cmd := c.command(context.Background(), "push", "--disk", "3G", "boots", "ec2:")
-		if err := cmd.Start(); err != nil {
+		err := cmd.Start()
+		started.Done()
+		if err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		select {
-		case <-kill:
-			_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended
-			<-ended
-			killed++
-		case <-ended:
-		}
+		_ = cmd.Wait() // it was killed, or was not
 	}
 	cloud.Fail(func(string) ec2test.Fault { return ec2test.None })
 	if killed < 5 {

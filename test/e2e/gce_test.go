@@ -74,7 +74,7 @@ func TestRunGCE(t *testing.T) {
 			t.Errorf("%q left %q", failing, left)
 		}
 	}
-	r := c.run(t, "run", "--on", "gce", "-d", "--name", "db", "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "redis", "--protected-mode", "no")
+	r := c.run(t, "run", "--on", "gce", "-d", "--name", "db", "--stop-timeout", grace, "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "redis", "--protected-mode", "no")
 	address := strings.TrimSpace(c.must(t, "ps", "--format", "{{.Address}}"))
 	if r.status != 0 || r.stdout != "db\n" || !strings.HasPrefix(address, "127.77.") || !strings.Contains(r.stderr, "db has the address "+address) {
 		t.Fatalf("run: %+v, at %q\n%s", r, address, tail(c.run(t, "logs", "--kernel", "db").stdout))

@@ -27,7 +27,7 @@ const (
 
 // grace is how many seconds an application has to end before it is killed. The
 // ten that it has by default are too few where fifty boot at once, or for a
-// JVM under TCG.
+// JVM under TCG. On platforms that are elsewhere, run's --stop-timeout says so.
 const grace = "240"
 
 // capstan is the binary with a root of its own.

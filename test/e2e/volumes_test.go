@@ -61,7 +61,7 @@ func testVolumes(t *testing.T, k volumeCloud) {
 	}
 	address := func() string { return strings.TrimSpace(c.must(t, "ps", "--format", "{{.Address}}")) + ":6379" }
 	database := func(name string) string {
-		c.must(t, on("-d", "--name", name, "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "-v", "data:/data:size=20G",
+		c.must(t, on("-d", "--name", name, "--stop-timeout", grace, "-m", "256M", "-p", "6379", "--allow", "127.0.0.0/8", "-v", "data:/data:size=20G",
 			"redis", "--protected-mode", "no", "--dir", "/data", "--appendonly", "yes")...)
 		return address()
 	}

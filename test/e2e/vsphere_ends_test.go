@@ -26,8 +26,8 @@ func TestVSphereEnds(t *testing.T) {
 		t.Errorf("after --rm: %q", left)
 	}
 
-	c.ready(t, "again", []string{"--on", "vsphere", "-m", "256M"})
-	c.must(t, "restart", "-t", grace, "again")
+	c.ready(t, "again", []string{"--on", "vsphere", "--stop-timeout", grace, "-m", "256M"})
+	c.must(t, "restart", "again")
 	c.waitReady(t, "again", 2)
 	if status, _ := vsphereState(t, c, "again"); status != "running" {
 		t.Errorf("after restart: %s", status)

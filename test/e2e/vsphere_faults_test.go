@@ -33,7 +33,17 @@ func TestVSphereFaults(t *testing.T) {
 		{"no such datastore", "GOVC_DATASTORE=nope", "there is no datastore nope", nil},
 		{"no room", "", "uploading the disk: the datastore is full\n  try: make room there", func(w http.ResponseWriter, r *http.Request) bool {
 			half(r)
+			// So that the answer is there before the connection is cut, however
+			// late the client looks.
+			answer := http.NewResponseController(w)
+			if err := answer.EnableFullDuplex(); err != nil {
+				t.Error(err)
+			}
 			http.Error(w, "no room", http.StatusInsufficientStorage)
+			if err := answer.Flush(); err != nil {
+				t.Error(err)
+			}
+			io.Copy(io.Discard, r.Body) // until the client ends
 			return true
 		}},
 		{"lost connection", "", "uploading the disk", func(_ http.ResponseWriter, r *http.Request) bool {

@@ -46,7 +46,7 @@ func redis(t *testing.T, address string, args ...string) string {
 func TestVSphere(t *testing.T) {
 	s := vspheretest.Start(t, vspheretest.Options{Guest: 6379})
 	c := vsphereCapstan(t, s)
-	r := c.run(t, "run", "--on", "vsphere", "-d", "--name", "db", "-m", "256M", "redis", "--protected-mode", "no")
+	r := c.run(t, "run", "--on", "vsphere", "-d", "--name", "db", "--stop-timeout", grace, "-m", "256M", "redis", "--protected-mode", "no")
 	if r.status != 0 || r.stdout != "db\n" || !strings.Contains(r.stderr, "db has the address 10.0.2.15") {
 		t.Fatalf("run: %+v\n%s", r, tail(c.run(t, "logs", "--kernel", "db").stdout))
 	}
@@ -62,7 +62,7 @@ func TestVSphere(t *testing.T) {
 	}
 	follow := c.command(t.Context(), "logs", "-f", "--tail", "1", "db")
 	followed := start(t, follow)
-	c.must(t, "stop", "-t", grace, "db")
+	c.must(t, "stop", "db")
 	if out := followed(); !strings.Contains(out.stdout, "Redis is now ready to exit, bye bye") || strings.Count(out.stdout, "Ready to accept") > 1 {
 		t.Errorf("logs -f: %+v", out)
 	}
