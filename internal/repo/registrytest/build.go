@@ -36,8 +36,9 @@ var built = struct {
 	paths map[string]string
 }{paths: map[string]string{}}
 
-// build builds a program of a module in test. The go command knows whether
-// there is anything to do; it must not do it twice at once.
+// build builds a program of a module in test, into bin/test: another checkout's
+// tests, which may run at the same time, have other programs. The go command
+// knows whether there is anything to do; it must not do it twice at once.
 func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	t.Helper()
 	built.Lock()
@@ -49,13 +50,9 @@ func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	if err != nil {
 		t.Fatalf("finding the module: %v", err)
 	}
-	source := filepath.Join(filepath.Dir(strings.TrimSpace(string(mod))), "test", module)
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "capstan", "test")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	root := filepath.Dir(strings.TrimSpace(string(mod)))
+	dir := filepath.Join(root, "bin", "test")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	lock := flock.New(filepath.Join(dir, name+".lock"))
@@ -65,7 +62,7 @@ func build(t testing.TB, module, name, pkg string, flags ...string) string {
 	defer lock.Close()
 	bin := filepath.Join(dir, name)
 	cmd := exec.Command("go", append(append([]string{"build", "-o", bin}, flags...), pkg)...)
-	cmd.Dir = source
+	cmd.Dir = filepath.Join(root, "test", module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOOS=", "GOARCH=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v\n%s", name, err, out)
