@@ -177,6 +177,7 @@ func (p *port) awaitHost(limit time.Duration) error {
 // writeLast writes b and returns once the host has taken it, or after limit.
 func (p *port) writeLast(b []byte, limit time.Duration) error {
 	_ = p.SetWriteDeadline(time.Now().Add(limit)) // where that is not possible, it waits
+	defer p.SetWriteDeadline(time.Time{})         // what the application says later has all the time
 	raw, err := p.SyscallConn()
 	if err != nil {
 		return err
