@@ -163,6 +163,24 @@ func TestInterruptedRunAway(t *testing.T) {
 	}
 }
 
+// TestGroupTroubleAway: a group whose machines cannot be made is there, and run,
+// ps and inspect say why it has none.
+func TestGroupTroubleAway(t *testing.T) {
+	w, cloud := cloudWorld(t)
+	r := w.run(w.command("run", "--on", "gce", "-d", "--name", "web", "--replicas", "2", "--type", "e2-standard-4", "app"))
+	if r.status == 0 || r.stdout != "web\n" || !strings.Contains(r.stderr, "web: none of 2 machines runs: Quota 'CPUS' exceeded") || !strings.Contains(r.stderr, "gce goes on trying") {
+		t.Errorf("run: %+v", r)
+	}
+	if out := w.must("ps"); !strings.Contains(out, "0 of 2 running: Quota 'CPUS' exceeded") {
+		t.Errorf("ps:\n%s", out)
+	}
+	if out := w.must("inspect", "--format", "{{.State.Reason}}", "web"); !strings.HasPrefix(out, "Quota 'CPUS' exceeded. Limit") {
+		t.Errorf("inspect: %s", out)
+	}
+	w.must("rm", "-f", "web")
+	w.nothingLeft(cloud)
+}
+
 // TestLeftAway: what cannot be removed after an interrupt is told, with the
 // command that removes it.
 func TestLeftAway(t *testing.T) {

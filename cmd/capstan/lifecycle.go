@@ -155,6 +155,9 @@ func (a *app) up(ctx context.Context, cmd *cobra.Command, i *instance.Instance, 
 		note(cmd, "%s has the address %s", i.Config.Name, now.Address)
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), i.Config.Name)
+	if i.Group() && now.Live() && now.Reason != "" {
+		return tellTrouble(cmd, i.Config, now)
+	}
 	if now.Exit.Unstarted() || now.Status == instance.Dead {
 		if i.Config.Remove {
 			started.Wait()
@@ -162,6 +165,19 @@ func (a *app) up(ctx context.Context, cmd *cobra.Command, i *instance.Instance, 
 		return &notStarted{i.Config.Name, now.Reason, now.Exit.Status}
 	}
 	return nil
+}
+
+// tellTrouble says why a group has fewer machines than it is to have. One that
+// has none is an error; it is left, for its platform goes on trying.
+func tellTrouble(cmd *cobra.Command, cfg instance.Config, now instance.State) error {
+	if n := now.On(); n > 0 {
+		note(cmd, "%s: %d of %d machines run: %s", cfg.Name, n, now.Replicas, now.Reason)
+		return nil
+	}
+	return &hinted{
+		&notStarted{cfg.Name, fmt.Sprintf("none of %d machines runs: %s", now.Replicas, now.Reason), exitFailure},
+		fmt.Sprintf("capstan ps, whether it runs meanwhile: %s goes on trying until capstan rm -f %s", cfg.Platform, cfg.Name),
+	}
 }
 
 func newRestart(a *app) *cobra.Command {

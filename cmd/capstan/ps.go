@@ -92,7 +92,11 @@ const reasonWidth = 40
 func (r psRow) summary() string {
 	switch {
 	case r.Replicas > 0 && r.Status == instance.Running:
-		return fmt.Sprintf("%d of %d running", r.On, r.Replicas)
+		s := fmt.Sprintf("%d of %d running", r.On, r.Replicas)
+		if r.Reason != "" {
+			s += ": " + brief(r.Reason, reasonWidth)
+		}
+		return s
 	case r.Replicas > 0 && r.Status == instance.Exited:
 		return "stopped " + ago(r.Finished)
 	}

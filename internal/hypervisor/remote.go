@@ -217,9 +217,11 @@ type RemoteStatus struct {
 	Started time.Time  // the zero Time: not known
 	Address netip.Addr // as the platform knows it; the zero Addr: it does not
 	// Replicas is how many machines a group is to have, and Members are those
-	// that it has. A group is on while any of them is.
+	// that it has. A group is on while any of them is. Trouble is why the
+	// platform makes no more of them, in its words, where it has tried in vain.
 	Replicas int
 	Members  []Member
+	Trouble  string
 }
 
 // Member is a machine of a group.

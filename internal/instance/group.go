@@ -94,6 +94,10 @@ func (s State) group(told hypervisor.RemoteStatus) State {
 	if s.Live() && !told.Started.IsZero() {
 		s.Started = told.Started
 	}
+	s.Reason = ""
+	if s.Live() && s.On() < s.Replicas {
+		s.Reason = told.Trouble
+	}
 	return s
 }
 
@@ -108,11 +112,12 @@ func (s State) On() int {
 	return n
 }
 
-// upGroup waits until all machines of a group are on.
+// upGroup waits until all machines of a group are on, or its platform says why
+// they are not: it goes on trying, for as long as that may take.
 func (i *Instance) upGroup(ctx context.Context) (State, error) {
 	return i.awaitUp(ctx, func(ctx context.Context) (bool, error) {
 		err := i.Observe(ctx)
-		return i.State.On() >= i.State.Replicas, err
+		return i.State.On() >= i.State.Replicas || i.State.Reason != "", err
 	})
 }
 

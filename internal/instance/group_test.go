@@ -29,6 +29,7 @@ type groups struct {
 	members  []hypervisor.Member
 	consoles map[string]string
 	fail     error
+	trouble  string // why there come no more than there are
 	gone     bool
 }
 
@@ -54,7 +55,7 @@ func (g *groups) Scale(_ context.Context, _ hypervisor.Handle, replicas int) err
 
 func (g *groups) set(replicas int) {
 	g.wanted = replicas
-	for len(g.members) < replicas {
+	for len(g.members) < replicas && g.trouble == "" {
 		g.made++
 		id := fmt.Sprintf("m%d", g.made)
 		g.members = append(g.members, hypervisor.Member{
@@ -62,7 +63,7 @@ func (g *groups) set(replicas int) {
 		})
 		g.consoles[id] = "firmware\n" + string(api.FormatBegin(api.Begin{})) + "hello\nI am " + id
 	}
-	g.members = slices.Clone(g.members[:replicas])
+	g.members = slices.Clone(g.members[:min(replicas, len(g.members))])
 }
 
 func (g *groups) Status(context.Context, hypervisor.Handle) (hypervisor.RemoteStatus, error) {
@@ -71,7 +72,7 @@ func (g *groups) Status(context.Context, hypervisor.Handle) (hypervisor.RemoteSt
 	if g.gone {
 		return hypervisor.RemoteStatus{}, hypervisor.ErrGone
 	}
-	return hypervisor.RemoteStatus{On: len(g.members) > 0, Replicas: g.wanted, Members: slices.Clone(g.members)}, nil
+	return hypervisor.RemoteStatus{On: len(g.members) > 0, Replicas: g.wanted, Members: slices.Clone(g.members), Trouble: g.trouble}, nil
 }
 
 func (g *groups) Stop(context.Context, hypervisor.Handle, time.Duration) error {
@@ -194,6 +195,39 @@ func TestGroup(t *testing.T) {
 	}
 	if _, err := all.Get("web"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after its removal: %v", err)
+	}
+}
+
+// TestGroupTrouble: a group that its platform cannot make as large as it is to
+// be runs, and says why there are no more of it; nobody waits for those.
+func TestGroupTrouble(t *testing.T) {
+	g, all, i := newGroup(t)
+	g.trouble = "there is no capacity"
+	if err := i.Scale(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	i, s := fares(t, all)
+	if s.Status != Running || s.On() != 3 || s.Reason != g.trouble {
+		t.Errorf("it could not grow: %+v", s)
+	}
+	if s, err := i.Up(t.Context()); err != nil || s.Reason != g.trouble {
+		t.Errorf("waited for: %+v, %v", s, err)
+	}
+	kept, err := all.Get("web") // as no question shows it
+	if err != nil || kept.State.Reason != g.trouble {
+		t.Errorf("kept: %+v, %v", kept, err)
+	}
+	g.mu.Lock()
+	g.set(2) // of which there is no trouble, whatever there was
+	g.mu.Unlock()
+	if _, s := fares(t, all); s.Reason != "" || s.On() != 2 {
+		t.Errorf("it is whole: %+v", s)
+	}
+	if err := i.Stop(t.Context(), -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, s := fares(t, all); s.Status != Exited || s.Reason != "" {
+		t.Errorf("stopped: %+v", s)
 	}
 }
 

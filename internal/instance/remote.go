@@ -185,7 +185,7 @@ func (s State) ended() bool { return s.Status == Exited || s.Status == Dead }
 // better.
 func (i *Instance) note(ctx context.Context, now State) {
 	changed := i.State.Status != now.Status || i.State.Address != now.Address || !i.State.Started.Equal(now.Started) ||
-		i.State.Replicas != now.Replicas || !i.State.Off.Equal(now.Off) || !slices.Equal(i.State.Members, now.Members)
+		i.State.Replicas != now.Replicas || i.State.Reason != now.Reason || !i.State.Off.Equal(now.Off) || !slices.Equal(i.State.Members, now.Members)
 	ran := i.State.Live()
 	i.State = now
 	if !changed {

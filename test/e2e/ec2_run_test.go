@@ -93,6 +93,16 @@ func TestReplicasEC2(t *testing.T) {
 	c, cloud := newCapstan(t), ec2test.Start(t)
 	c.env = cloud.Env()
 	buildWaits(t, c)
+	const reason = "We currently do not have sufficient t3.nano capacity."
+	cloud.Starve(reason)
+	if r := c.run(t, "run", "--on", "ec2", "-d", "--name", "none", "--replicas", "2", "waits"); r.status == 0 || !strings.Contains(r.stderr, "none of 2 machines runs: "+reason) {
+		t.Errorf("without capacity: %+v", r)
+	}
+	if out := c.must(t, "ps"); !strings.Contains(out, "0 of 2 running: We currently do not have sufficient") {
+		t.Errorf("ps, without capacity:\n%s", out)
+	}
+	c.must(t, "rm", "-f", "none")
+	cloud.Starve("")
 	groupLife(t, c, "ec2")
 	checkPolicy(t, "Replicas", cloud.Actions())
 	if left := cloud.Instances(t, regionEC2); len(left) > 0 {

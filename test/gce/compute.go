@@ -36,7 +36,8 @@ type compute struct {
 	groups    map[string]*computepb.InstanceGroupManager
 	disks     map[string]*volume
 	booted    int
-	grown     int // machines that groups have made
+	grown     int                                     // machines that groups have made
+	lacking   map[string][]*computepb.ManagedInstance // what groups could not make, by their names
 	// address is that of machines which boot nothing, and say what a suite
 	// wants to hear; "" boots them.
 	address string

@@ -36,6 +36,7 @@ func (c *compute) groupRoutes(mux *http.ServeMux) {
 				Instance: proto.String(m.GetZone() + "/instances/" + m.GetName()), InstanceStatus: m.Status, CurrentAction: proto.String("NONE"),
 			})
 		}
+		list.ManagedInstances = append(list.ManagedInstances, c.lacking[g.GetName()]...)
 		write(w, list)
 	}))
 	mux.HandleFunc("DELETE "+groups+"/{name}", c.withGroup(func(w http.ResponseWriter, r *http.Request, g *computepb.InstanceGroupManager) {
@@ -115,16 +116,31 @@ func (c *compute) managed(g *computepb.InstanceGroupManager) []*machine {
 // resize brings a group to a size.
 func (c *compute) resize(g *computepb.InstanceGroupManager, r *http.Request, size int) error {
 	var err error
-	have := c.managed(g)
+	have, zone := c.managed(g), r.PathValue("zone")
 	for _, m := range have[min(size, len(have)):] {
 		err = errors.Join(err, c.discard(m))
 	}
+	c.lacking[g.GetName()] = nil
 	for n := len(have); n < size; n++ {
 		c.grown++
 		name := fmt.Sprintf("%s-%04d", g.GetBaseInstanceName(), c.grown)
-		m, boot := c.place(c.templateOf(g), name, r.PathValue("project"), r.PathValue("zone"))
+		if lack := lacking(zone, c.templateOf(g).GetProperties().GetMachineType()); lack != nil {
+			c.lacking[g.GetName()] = append(c.lacking[g.GetName()], inVain(zoneURL+r.PathValue("project")+"/zones/"+zone+"/instances/"+name, lack))
+			continue // the group goes on trying, and the operation is at its end
+		}
+		m, boot := c.place(c.templateOf(g), name, r.PathValue("project"), zone)
 		err = errors.Join(err, boot())
 		m.by = &work{operation: &computepb.Operation{Status: computepb.Operation_DONE.Enum()}, end: func() error { return nil }}
 	}
 	return err
+}
+
+// inVain is a machine that a group could not make yet.
+func inVain(url string, why *opError) *computepb.ManagedInstance {
+	return &computepb.ManagedInstance{
+		Instance: &url, CurrentAction: proto.String("CREATING"),
+		LastAttempt: &computepb.ManagedInstanceLastAttempt{Errors: &computepb.ManagedInstanceLastAttemptErrors{
+			Errors: []*computepb.Errors{{Code: &why.code, Message: &why.text}},
+		}},
+	}
 }

@@ -419,7 +419,8 @@ type opError struct{ code, text string }
 
 func (e *opError) Error() string { return e.text }
 
-func lacking(zone, kind string) error {
+// lacking is why a zone has no machine of a type; nil: it has.
+func lacking(zone, kind string) *opError {
 	switch {
 	case zone == exhausted:
 		return &opError{"ZONE_RESOURCE_POOL_EXHAUSTED", "The zone '" + zone + "' does not have enough resources available to fulfill the request."}

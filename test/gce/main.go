@@ -52,7 +52,7 @@ func serve(dir, address string) error {
 	compute := &compute{
 		dir: dir, address: address, storage: backend, images: map[string]*made{}, operations: map[string]*work{},
 		firewalls: map[string]*computepb.Firewall{}, templates: map[string]*computepb.InstanceTemplate{}, regional: map[string]*computepb.InstanceTemplate{}, machines: map[string]*machine{}, groups: map[string]*computepb.InstanceGroupManager{},
-		disks: map[string]*volume{},
+		disks: map[string]*volume{}, lacking: map[string][]*computepb.ManagedInstance{},
 	}
 	mux.Handle("/compute/v1/projects/", authorized(compute.routes()))
 	fmt.Println(l.Addr())

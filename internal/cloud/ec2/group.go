@@ -113,6 +113,7 @@ func (c *Client) groupStatus(ctx context.Context, h handle) (hypervisor.RemoteSt
 	}
 	now := hypervisor.RemoteStatus{Replicas: int(aws.ToInt32(g.DesiredCapacity))}
 	list, err := c.instances(ctx, c.owned(h.ID))
+	running := 0
 	for _, one := range g.Instances {
 		m := hypervisor.Member{ID: aws.ToString(one.InstanceId), Status: string(one.LifecycleState)}
 		for n := range list {
@@ -120,10 +121,38 @@ func (c *Client) groupStatus(ctx context.Context, h handle) (hypervisor.RemoteSt
 				m.On, m.Address = true, addressOf(i)
 			}
 		}
-		now.On = now.On || m.On
+		if m.On {
+			now.On = true
+			running++
+		}
 		now.Members = append(now.Members, m)
 	}
+	if err == nil && running < now.Replicas {
+		now.Trouble, err = c.groupTrouble(ctx, h)
+	}
 	return now, err
+}
+
+// groupTrouble is why Auto Scaling has launched no instance when it last tried;
+// "" where it has, or is at its first try. Whose policy does not allow the
+// question, as those of older versions of Capstan did not, is not told.
+func (c *Client) groupTrouble(ctx context.Context, h handle) (string, error) {
+	out, err := c.scaling().DescribeScalingActivities(ctx, &autoscaling.DescribeScalingActivitiesInput{AutoScalingGroupName: aws.String(h.name())})
+	if isCode(err, "AccessDenied") {
+		return "", nil
+	}
+	if err != nil {
+		return "", explain("asking how the group fares", err)
+	}
+	for _, a := range out.Activities { // the newest comes first
+		switch a.StatusCode {
+		case scaling.ScalingActivityStatusCodeFailed:
+			return aws.ToString(a.StatusMessage), nil
+		case scaling.ScalingActivityStatusCodeSuccessful:
+			return "", nil
+		}
+	}
+	return "", nil
 }
 
 func (c *Client) group(ctx context.Context, h handle) (scaling.AutoScalingGroup, error) {

@@ -106,7 +106,7 @@ func checkGroup(t *testing.T, c *Client, doc hypervisor.Handle) {
 func checkMembers(t *testing.T, d *Driver, h hypervisor.Handle, want int) {
 	t.Helper()
 	now, err := d.Status(t.Context(), h)
-	if err != nil || now.On != (want > 0) || now.Replicas != want || len(now.Members) != want {
+	if err != nil || now.On != (want > 0) || now.Replicas != want || len(now.Members) != want || now.Trouble != "" {
 		t.Fatalf("%d wanted: %+v, %v", want, now, err)
 	}
 	for _, m := range now.Members {
@@ -120,6 +120,56 @@ func checkMembers(t *testing.T, d *Driver, h hypervisor.Handle, want int) {
 		if _, err := io.ReadAll(r); err != nil {
 			t.Errorf("%s said: %v", m.ID, err)
 		}
+	}
+}
+
+// testStarved: of a group that launches no instances the reason is told, as long
+// as it has fewer than it is to have.
+func testStarved(t *testing.T, cloud *ec2test.Cloud, region string) {
+	connect(t, cloud, region, t.TempDir())
+	d := New(Options{Region: region, Version: "test", State: t.TempDir()})
+	spec := webSpec()
+	spec.Replicas = 3
+	h, err := remotetest.Created(t, d, spec)
+	if err == nil {
+		err = d.Scale(t.Context(), h, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const reason = "We currently do not have sufficient t3.nano capacity."
+	cloud.Starve(reason)
+	if err := d.Scale(t.Context(), h, 3); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := d.Status(t.Context(), h); err != nil || !now.On || now.Replicas != 3 || len(now.Members) != 1 || now.Trouble != reason {
+		t.Errorf("starved: %+v, %v", now, err)
+	}
+	cloud.Fail(func(call string) ec2test.Fault {
+		if call == "autoscaling:DescribeScalingActivities" {
+			return ec2test.Forbidden
+		}
+		return ec2test.None
+	})
+	if now, err := d.Status(t.Context(), h); err != nil || len(now.Members) != 1 || now.Trouble != "" {
+		t.Errorf("who may not ask why: %+v, %v", now, err)
+	}
+	cloud.Fail(func(string) ec2test.Fault { return ec2test.None })
+	cloud.Starve("")
+	checkMembers(t, d, h, 3)
+	cloud.Starve(reason)
+	if err := d.Scale(t.Context(), h, 4); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Stop(t.Context(), h, 0); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := d.Status(t.Context(), h); err != nil || now.On || now.Trouble != "" {
+		t.Errorf("stopped: %+v, %v", now, err)
+	}
+	cloud.Starve("")
+	if err := d.Remove(t.Context(), h); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -68,7 +68,7 @@ func (c *Client) group(ctx context.Context, h handle) (hypervisor.RemoteStatus, 
 	}
 	now := hypervisor.RemoteStatus{Replicas: g.Size}
 	var managed struct {
-		Items []struct{ Instance, InstanceStatus, CurrentAction string } `json:"managedInstances"`
+		Items []managedMachine `json:"managedInstances"`
 	}
 	if err := c.do(ctx, call{method: "POST", url: c.groups(h) + "/" + h.group() + "/listManagedInstances"}, &managed); err != nil {
 		return now, err
@@ -80,11 +80,31 @@ func (c *Client) group(ctx context.Context, h handle) (hypervisor.RemoteStatus, 
 		}
 		if m.On {
 			m.Address = addresses[m.ID]
+		} else if now.Trouble == "" {
+			now.Trouble = one.trouble()
 		}
 		now.On = now.On || m.On
 		now.Members = append(now.Members, m)
 	}
 	return now, err
+}
+
+// managedMachine is what of a group's machine is asked.
+type managedMachine struct {
+	Instance, InstanceStatus, CurrentAction string
+	LastAttempt                             struct {
+		Errors struct {
+			Errors []struct{ Code, Message string }
+		}
+	}
+}
+
+// trouble is why the last attempt to make a machine has failed, "" if it has not.
+func (m managedMachine) trouble() string {
+	for _, e := range m.LastAttempt.Errors.Errors {
+		return firstOf(e.Message, e.Code)
+	}
+	return ""
 }
 
 // addresses are those of an instance's machines, by their names.

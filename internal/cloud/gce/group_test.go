@@ -69,6 +69,42 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestGroupTrouble: of a group whose machines cannot be made the reason is told.
+func TestGroupTrouble(t *testing.T) {
+	cloud := gcetest.Pretend(t, address)
+	var d hypervisor.Scaler = driver(t, cloud, Options{})
+	spec := webSpec()
+	spec.Replicas, spec.Cloud.Type = 2, "e2-standard-4" // of which there is none
+	h, err := remotetest.Created(t, d, spec)
+	if err == nil {
+		err = d.Scale(t.Context(), h, 2)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := d.Status(t.Context(), h)
+	if err != nil || now.On || now.Replicas != 2 || len(now.Members) != 2 || !strings.Contains(now.Trouble, "Quota 'CPUS' exceeded") {
+		t.Errorf("it cannot be made: %+v, %v", now, err)
+	}
+	for _, m := range now.Members {
+		if m.On || m.Status != "CREATING" {
+			t.Errorf("a member is %+v", m)
+		}
+	}
+	if err := d.Stop(t.Context(), h, 0); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := d.Status(t.Context(), h); err != nil || len(now.Members) > 0 || now.Trouble != "" {
+		t.Errorf("stopped: %+v, %v", now, err)
+	}
+	if err := d.Remove(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if left := cloud.Instances(t); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 // checkMember looks at one machine of a group that has just been started.
 func checkMember(t *testing.T, d hypervisor.Remote, h hypervisor.Handle, m hypervisor.Member) {
 	t.Helper()

@@ -46,6 +46,7 @@ var inputs = map[string]any{
 	"autoscaling:UpdateAutoScalingGroup":    autoscaling.UpdateAutoScalingGroupInput{},
 	"autoscaling:DeleteAutoScalingGroup":    autoscaling.DeleteAutoScalingGroupInput{},
 	"autoscaling:DescribeAutoScalingGroups": autoscaling.DescribeAutoScalingGroupsInput{},
+	"autoscaling:DescribeScalingActivities": autoscaling.DescribeScalingActivitiesInput{},
 }
 
 // before refuses what AWS does.
@@ -90,6 +91,8 @@ func (c *Cloud) before(r *http.Request, in request) *refusal {
 		return c.checkInstances(in)
 	case "autoscaling:CreateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup":
 		return c.checkGroup(in)
+	case "autoscaling:DescribeScalingActivities":
+		return c.checkActivities(in)
 	}
 	return nil
 }
@@ -103,6 +106,8 @@ func (c *Cloud) own(in request) []byte {
 		return c.deleteVolume(in.form.Get("VolumeId"))
 	case "ec2:GetConsoleOutput":
 		return c.consoleOutput(in.form.Get("InstanceId"))
+	case "autoscaling:DescribeScalingActivities":
+		return c.showActivities(in)
 	case "ec2:DescribeSpotInstanceRequests":
 		return c.showSpots(in)
 	case "ec2:CancelSpotInstanceRequests":
@@ -139,8 +144,11 @@ func (c *Cloud) after(r *http.Request, in request, answer []byte) []byte {
 		id := in.form.Get("GroupId")
 		c.open[id] = append(c.open[id], rulesOf(in.form)...)
 	case "ec2:RunInstances", "ec2:TerminateInstances", "autoscaling:CreateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup", "autoscaling:DeleteAutoScalingGroup":
+		c.scaled(in)
 		c.follow(in.region)
 		return c.showInstances(answer, false)
+	case "autoscaling:DescribeAutoScalingGroups":
+		return c.showGroups(in.region, answer)
 	case "ec2:CreateVolume":
 		c.keepVolume(in, answer)
 	case "ec2:AttachVolume":

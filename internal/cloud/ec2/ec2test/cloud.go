@@ -62,6 +62,8 @@ type Cloud struct {
 	machines  map[string]*machine  // by instance
 	spots     map[string]*spot     // by ID
 	disks     map[string]*volume   // by ID: those that are no instance's own
+	groups    map[string]*group    // by region and name
+	starved   string               // why groups launch no instances; "": they do
 	booted    int                  // machines ever
 	ending    bool
 	wait      sync.WaitGroup // for machines' ends
@@ -79,7 +81,7 @@ func Pretend(t testing.TB, address string) *Cloud {
 		t: t, moto: startMoto(t), dir: t.TempDir(), address: address,
 		faults: func(string) Fault { return None }, calls: map[string]int{},
 		snapshots: map[string]*snapshot{}, tokens: map[string]answered{}, images: map[string]image{}, believed: map[string]string{},
-		templates: map[string]*template{}, open: map[string][]rule{}, machines: map[string]*machine{}, spots: map[string]*spot{}, disks: map[string]*volume{},
+		templates: map[string]*template{}, open: map[string][]rule{}, machines: map[string]*machine{}, spots: map[string]*spot{}, disks: map[string]*volume{}, groups: map[string]*group{},
 	}
 	server := httptest.NewServer(c)
 	t.Cleanup(func() {
@@ -159,7 +161,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, call, refusal{http.StatusInternalServerError, "InsufficientInstanceCapacity", "We currently do not have sufficient capacity in the Availability Zone you requested.", true})
 		return
 	case Forbidden:
-		refuse(w, call, refusal{http.StatusForbidden, "UnauthorizedOperation", "You are not authorized to perform this operation.", true})
+		refuse(w, call, refusal{http.StatusForbidden, forbiddenCode(call), "You are not authorized to perform this operation.", true})
 		return
 	case Late:
 		w.Header().Set("Content-Type", "text/xml")
@@ -208,7 +210,7 @@ func (c *Cloud) answer(r *http.Request, in request) (int, http.Header, []byte) {
 		c.calls[in.call]++
 		return http.StatusOK, http.Header{"Content-Type": {"text/xml"}}, text
 	}
-	answer, err := c.forward(r, in.body)
+	answer, err := c.forward(r, c.starve(in))
 	if err != nil {
 		c.t.Errorf("moto: %s: %v", in.call, err)
 		panic(http.ErrAbortHandler)
@@ -279,6 +281,13 @@ func throttleCode(call string) string {
 		return "Throttling"
 	}
 	return "RequestLimitExceeded"
+}
+
+func forbiddenCode(call string) string {
+	if strings.HasPrefix(call, "autoscaling:") {
+		return "AccessDenied"
+	}
+	return "UnauthorizedOperation"
 }
 
 // refuse answers in the form of the service.

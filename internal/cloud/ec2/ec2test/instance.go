@@ -24,12 +24,14 @@ func (c *Cloud) follow(region string) {
 		switch {
 		case i.State == "terminated" || i.State == "shutting-down":
 			if m != nil {
+				c.grew(m, "Terminating EC2 instance: "+m.id)
 				c.discard(m)
 			}
 		case m == nil:
 			m, err := c.place(region, i)
 			if err == nil {
 				c.machines[i.ID] = m
+				c.grew(m, "Launching a new EC2 instance: "+m.id)
 				err = c.boot(m)
 			}
 			if err != nil {
@@ -80,7 +82,7 @@ func (c *Cloud) place(region string, i instance) (*machine, error) {
 	}
 	m := &machine{
 		id: i.ID, region: region, zone: c.zoneOf(region, i.ID), groups: members(t.data, "SecurityGroupId", ""), kind: i.Type, hostname: i.Hostname,
-		member: i.tag("aws:autoscaling:groupName") != "", once: t.data.Get("InstanceInitiatedShutdownBehavior") == "terminate",
+		group: i.tag("aws:autoscaling:groupName"), once: t.data.Get("InstanceInitiatedShutdownBehavior") == "terminate",
 	}
 	if err := m.takeData(t.data.Get("UserData")); err != nil {
 		return nil, err
@@ -202,12 +204,17 @@ func (n *node) set(name, text string) {
 // showInstances tells of instances as their machines are: one that is being
 // started is pending until it was seen.
 func (c *Cloud) showInstances(answer []byte, seen bool) []byte {
+	return c.edit(answer, func(n *node) { c.show(n, seen) })
+}
+
+// edit changes each element of an answer.
+func (c *Cloud) edit(answer []byte, change func(*node)) []byte {
 	var all node
 	if err := xml.Unmarshal(answer, &all); err != nil {
 		c.t.Errorf("moto's answer: %v", err)
 		return answer
 	}
-	c.show(&all, seen)
+	all.each(change)
 	text, err := xml.Marshal(&all)
 	if err != nil {
 		c.t.Errorf("moto's answer: %v", err)
@@ -216,11 +223,16 @@ func (c *Cloud) showInstances(answer []byte, seen bool) []byte {
 	return text
 }
 
-func (c *Cloud) show(n *node, seen bool) {
+// each changes an element and those in it.
+func (n *node) each(change func(*node)) {
 	n.XMLName.Space = ""
 	for _, one := range n.Nodes {
-		c.show(one, seen)
+		one.each(change)
 	}
+	change(n)
+}
+
+func (c *Cloud) show(n *node, seen bool) {
 	id, state := n.child("instanceId"), n.child("instanceState")
 	if id == nil || state == nil {
 		return

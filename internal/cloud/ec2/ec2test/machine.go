@@ -30,8 +30,8 @@ type machine struct {
 	kind, hostname string
 	groups         []string // security groups
 	userData       []byte
-	member         bool // of an Auto Scaling group, which terminates one that is off
-	once           bool // ends when its guest switches itself off
+	group          string // an Auto Scaling group, which terminates one that is off
+	once           bool   // ends when its guest switches itself off
 
 	disk, serial, monitor string
 	state                 types.InstanceStateName
@@ -117,7 +117,7 @@ func (c *Cloud) ended(m *machine, cmd *exec.Cmd) {
 	}
 	asked := m.state == types.InstanceStateNameStopping
 	c.off(m)
-	if m.member || m.once && !asked {
+	if m.group != "" || m.once && !asked {
 		c.ask("ec2", m.region, url.Values{"Action": {"TerminateInstances"}, "InstanceId.1": {m.id}})
 		c.follow(m.region) // Auto Scaling replaces it
 	}
