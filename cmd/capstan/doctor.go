@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"capstan/guest"
+	"capstan/internal/hypervisor"
 	"capstan/internal/hypervisor/qemu"
 	"capstan/internal/hypervisor/vbox"
+	"capstan/internal/hypervisor/vmware"
 )
 
 // finding is one thing that doctor looked at.
@@ -25,8 +29,12 @@ type finding struct {
 func newDoctor(a *app) *cobra.Command {
 	var deep bool
 	cmd := &cobra.Command{
-		Use:     "doctor",
-		Short:   "Check this host and the store, and say how to mend what is wrong",
+		Use:   "doctor",
+		Short: "Check this host and the store, and say how to mend what is wrong",
+		Long: "Check this host and the store, and say how to mend what is wrong.\n\n" +
+			"VirtualBox and VMware are looked at where they are installed; vSphere, EC2 and\n" +
+			"Compute Engine are asked, for ten seconds at most, where this host has credentials\n" +
+			"for them or config.yaml has their section.",
 		Example: "  capstan doctor\n  capstan doctor --deep --format json",
 		Args:    none,
 	}
@@ -36,6 +44,8 @@ func newDoctor(a *app) *cobra.Command {
 		ctx := cmd.Context()
 		rows := []finding{a.checkQEMU(ctx), checkAccel()}
 		rows = append(rows, a.checkVirtualBox(ctx)...)
+		rows = append(rows, a.checkVMware(ctx)...)
+		rows = append(rows, a.checkRemotes(ctx)...)
 		rows = append(rows, a.checkGuest(), a.checkSpace())
 		rows = append(rows, a.checkStore(cmd, deep)...)
 		rows = append(rows, a.checkInstances(), a.checkNames())
@@ -104,6 +114,76 @@ func (a *app) checkVirtualBox(ctx context.Context) []finding {
 		return []finding{wrong("virtualbox", err)}
 	}
 	return []finding{{Check: "virtualbox", OK: true, Detail: path + " " + version}}
+}
+
+// probeBound bounds the questions to each platform that is elsewhere, and to
+// VMware's program.
+const probeBound = 10 * time.Second
+
+// checkVMware looks at VMware Workstation or Fusion where there is one.
+func (a *app) checkVMware(ctx context.Context) []finding {
+	d := vmware.New(vmware.Options{Path: a.settings.VMRun})
+	if d.Installed() != nil && a.settings.On != vmware.Name && a.settings.VMRun == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeBound)
+	defer cancel()
+	path, err := d.Program()
+	if err == nil {
+		err = d.Check(ctx)
+	}
+	if err != nil {
+		return []finding{wrong(vmware.Name, err)}
+	}
+	return []finding{{Check: vmware.Name, OK: true, Detail: path}}
+}
+
+// checkRemotes asks the platforms that are elsewhere, all at once: those that
+// this host has credentials for, or that config.yaml has a section of. Others
+// nobody here uses.
+func (a *app) checkRemotes(ctx context.Context) []finding {
+	var all []*finding
+	var asking sync.WaitGroup
+	for _, r := range a.remotes() {
+		p, ok := r.(hypervisor.Prober)
+		wanted := a.settings.On == r.Name() || a.settings.Sections[r.Name()]
+		if !ok || !wanted && !p.Configured() {
+			continue
+		}
+		if a.settings.Offline {
+			all = append(all, &finding{Check: r.Name(), OK: true, Detail: "configured; not asked, as this is offline"})
+			continue
+		}
+		f := &finding{}
+		all = append(all, f)
+		asking.Go(func() { *f = probe(ctx, p, wanted) })
+	}
+	asking.Wait()
+	var rows []finding
+	for _, f := range all {
+		if f.Check != "" {
+			rows = append(rows, *f)
+		}
+	}
+	return rows
+}
+
+// probe asks a platform. There is nothing to tell of one that has a
+// configuration, as other tools make one, but no credentials, unless it is
+// wanted.
+func probe(ctx context.Context, p hypervisor.Prober, wanted bool) finding {
+	bound, cancel := context.WithTimeout(ctx, probeBound)
+	defer cancel()
+	who, err := p.Probe(bound)
+	switch {
+	case err == nil:
+		return finding{Check: p.Name(), OK: true, Detail: who}
+	case errors.Is(err, hypervisor.ErrNoCredentials) && !wanted:
+		return finding{}
+	case bound.Err() != nil && ctx.Err() == nil:
+		err = &hinted{fmt.Errorf("%s does not answer within %v", p.Name(), probeBound), "look whether this host reaches it"}
+	}
+	return wrong(p.Name(), err)
 }
 
 // checkAccel is never wrong: machines run without acceleration, if slowly.

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/viper"
 
 	"capstan/internal/capstanfile"
+	"capstan/internal/cloud/ec2"
+	"capstan/internal/cloud/gce"
 	"capstan/internal/hypervisor/vsphere"
 	"capstan/internal/instance"
 	"capstan/internal/repo"
@@ -35,6 +37,7 @@ type settings struct {
 
 	VSphere  vsphere.Options // vsphere: the server, and where on it machines are made
 	EC2, GCE cloudSettings   // ec2 and gce: what is usual there
+	Sections map[string]bool // which of these three config.yaml has
 
 	RepoURL    string          // repo_url: an old repository, asked first for names that it could have
 	Offline    bool            // offline: nothing is looked up outside
@@ -69,7 +72,10 @@ func loadSettings(flags *pflag.FlagSet) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	s := settings{Root: root}
+	s := settings{Root: root, Sections: map[string]bool{}}
+	for _, name := range []string{vsphere.Name, ec2.Name, gce.Name} {
+		s.Sections[name] = config.values[name] != nil
+	}
 	if s.VSphere, err = vsphereOptions(config); err != nil {
 		return settings{}, err
 	}

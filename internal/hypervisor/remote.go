@@ -58,6 +58,17 @@ type Scaler interface {
 	Scale(ctx context.Context, h Handle, replicas int) error
 }
 
+// Prober is a Remote that can tell whether it can be used.
+type Prober interface {
+	Remote
+	// Configured tells whether this host has credentials for the platform, or
+	// says where it is. It asks nobody.
+	Configured() bool
+	// Probe asks the platform whether it takes whoever asks, and tells who and
+	// where that is. No secret is in what it tells.
+	Probe(ctx context.Context) (string, error)
+}
+
 // Lister is a Remote that can tell what there is of Capstan's, whoever made it.
 type Lister interface {
 	// List tells all that costs something, or belongs to what does. Beside an

@@ -63,6 +63,12 @@ func product(goos, path string) string {
 	return "ws"
 }
 
+// Program is where vmrun lies.
+func (d *Driver) Program() (string, error) {
+	v, err := d.find()
+	return v.program, err
+}
+
 // Installed tells whether there is a vmrun. It starts nothing.
 func (d *Driver) Installed() error {
 	_, err := d.find()

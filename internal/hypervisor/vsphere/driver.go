@@ -88,6 +88,20 @@ func parseHandle(doc hypervisor.Handle) (handle, error) {
 
 func (h handle) document() (hypervisor.Handle, error) { return json.Marshal(h) }
 
+// Configured tells whether a server is named, or who logs in there.
+func (d *Driver) Configured() bool {
+	return d.options.URL+d.options.Username+d.options.PasswordFile != ""
+}
+
+// Probe logs in, and tells what the server is.
+func (d *Driver) Probe(ctx context.Context) (string, error) {
+	s, err := d.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return s.ServiceContent.About.FullName + " at " + s.host, nil
+}
+
 // Status asks for the machine's state.
 func (d *Driver) Status(ctx context.Context, doc hypervisor.Handle) (hypervisor.RemoteStatus, error) {
 	s, vm, err := d.machine(ctx, doc)
