@@ -115,7 +115,7 @@ func (c *compute) insert(w http.ResponseWriter, r *http.Request) {
 	c.requests = append(c.requests, id)
 	from := img.GetRawDisk().GetSource()
 	img.RawDisk.Source = nil // is not told
-	img.Status = proto.String("PENDING")
+	img.Status, img.CreationTimestamp = proto.String("PENDING"), now()
 	one := &made{image: img}
 	c.images[img.GetName()] = one
 	one.by = c.begin(w, id, "insert", func() error {

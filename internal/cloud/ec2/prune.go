@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"capstan/internal/cloud/pushlock"
 	"capstan/internal/hypervisor"
 )
 
@@ -21,7 +22,8 @@ const abandoned = 24 * time.Hour
 
 // Prune removes in the regions what was left by commands that did not come to
 // their end and, with all, the images that Capstan has made and nothing in the
-// account is of. It returns what it has removed.
+// account is of, but for those that another host has made lately. It returns what
+// it has removed.
 func (d *Driver) Prune(ctx context.Context, all bool) ([]hypervisor.Resource, error) {
 	return d.everywhere(ctx, func(c *Client, ctx context.Context) ([]hypervisor.Resource, error) {
 		if err := c.identify(ctx); err != nil {
@@ -224,7 +226,8 @@ func (c *Client) pruneOrphan(ctx context.Context, r hypervisor.Resource) (bool, 
 
 // pruneImages removes the images that nothing in the account is of, with their
 // snapshots. Those that other accounts may use stay: nobody knows what they do.
-func (c *Client) pruneImages(ctx context.Context, _ time.Time) (removed []hypervisor.Resource, err error) {
+// So do those that another host has just made: it may be about to use them.
+func (c *Client) pruneImages(ctx context.Context, before time.Time) (removed []hypervisor.Resource, err error) {
 	list, err := c.images(ctx, &ec2.DescribeImagesInput{Filters: []types.Filter{filter("tag-key", tagDisk)}, IncludeDisabled: aws.Bool(true)})
 	if err != nil {
 		return nil, err
@@ -235,7 +238,7 @@ func (c *Client) pruneImages(ctx context.Context, _ time.Time) (removed []hyperv
 	}
 	images, snapshots := map[string]bool{}, map[string]bool{}
 	for _, i := range list {
-		if used[aws.ToString(i.ImageId)] || aws.ToBool(i.Public) {
+		if used[aws.ToString(i.ImageId)] || aws.ToBool(i.Public) || c.isFresh(i, before.Add(abandoned-pushlock.Fresh)) {
 			continue
 		}
 		shared, err := c.isShared(ctx, i)
@@ -288,6 +291,12 @@ func (c *Client) pruneSnapshots(ctx context.Context, ids map[string]bool) (remov
 		}
 	}
 	return removed, err
+}
+
+// isFresh tells whether an image is another host's and younger than that.
+func (c *Client) isFresh(i types.Image, young time.Time) bool {
+	disk := filepath.Base(tagValue(i.Tags, tagDisk)) // anybody may have set it
+	return c.imageResource(i).Created.After(young) && !pushlock.IsMade(filepath.Join(c.opts.State, c.stateKey(disk)))
 }
 
 // isShared tells whether other accounts may make instances of an image.

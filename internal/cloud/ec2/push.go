@@ -92,6 +92,9 @@ func (c *Client) Push(ctx context.Context, p *Push) (Image, error) {
 		if err != nil {
 			return img, err
 		}
+		if err := st.noteMade(); err != nil {
+			return img, err
+		}
 		if img.ID, err = c.register(ctx, p, img.Snapshot); err != nil {
 			return img, keeping(err, sent, prune)
 		}

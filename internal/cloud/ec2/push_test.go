@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -168,6 +169,7 @@ func nothingLeft(t *testing.T, c *Client, images ...Image) {
 		t.Errorf("the account has no %v", ids)
 	}
 	files, err := os.ReadDir(c.opts.State)
+	files = slices.DeleteFunc(files, func(f os.DirEntry) bool { return filepath.Ext(f.Name()) == ".made" }) // until the next push
 	if err != nil || len(files) > 0 {
 		t.Errorf("left in the state's folder: %v, %v", files, err)
 	}
@@ -505,6 +507,23 @@ func pruneImages(t *testing.T, c *Client, img Image) {
 	}
 	if err := d.Remove(t.Context(), h); err != nil {
 		t.Fatal(err)
+	}
+	elsewhere := New(Options{Region: c.Region(), Version: "test", State: t.TempDir()})
+	if kinds := pruned(t, elsewhere); len(kinds) > 0 {
+		t.Errorf("removed what another host has just made: %q", kinds)
+	}
+	later := elsewhere.Rehearse(func(string) {}).(*Driver)
+	other, err := later.client(t.Context(), c.Region())
+	if err == nil {
+		err = other.identify(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for age, want := range map[time.Duration]int{59 * time.Minute: 0, 2 * time.Hour: 2} {
+		if removed, err := other.prune(t.Context(), true, time.Now().Add(age-abandoned)); err != nil || len(removed) != want {
+			t.Errorf("at the age of %v it would remove %+v, %v", age, removed, err)
+		}
 	}
 	var told []string
 	dry := d.Rehearse(func(call string) { told = append(told, call) })

@@ -18,6 +18,13 @@ func (c *Client) Copy(ctx context.Context, p *Push, img Image, region string) (I
 		return copied, err
 	}
 	if !copied.Found {
+		st, err := newState(c.opts.State, there.stateKey(p.Disk), c.opts.Would != nil)
+		if err == nil {
+			err = st.noteMade()
+		}
+		if err != nil {
+			return copied, err
+		}
 		// One token for each attempt: the cloud would answer an old one with an
 		// image that has failed, or was removed.
 		out, err := there.ec2().CopyImage(ctx, &ec2.CopyImageInput{

@@ -104,6 +104,14 @@ func (s *state) begin(token string) error {
 	return s.save()
 }
 
+// noteMade notes that this host makes an image of the disk.
+func (s *state) noteMade() error {
+	if s.dry {
+		return nil
+	}
+	return pushlock.NoteMade(s.path)
+}
+
 func (s *state) save() error {
 	if s.dry {
 		return nil

@@ -22,8 +22,8 @@ import (
 const abandoned = 24 * time.Hour
 
 // Prune removes what pushes have left that never came to their end and, with
-// all, the images that capstan has made and no template or disk is of. It
-// returns what it has removed.
+// all, the images that capstan has made and no template or disk is of, but for
+// those that another host has made lately. It returns what it has removed.
 func (d *Driver) Prune(ctx context.Context, all bool) ([]hypervisor.Resource, error) {
 	c, err := d.connect(ctx, "")
 	if err != nil {
@@ -52,8 +52,8 @@ func (c *Client) prune(ctx context.Context, all bool, before time.Time) ([]hyper
 		return removed, err
 	}
 	for _, image := range images {
-		if used[image.ID] {
-			continue
+		if fresh := image.Created.After(before.Add(abandoned - pushlock.Fresh)); used[image.ID] || fresh && !pushlock.IsMade(c.madePath(image.ID)) {
+			continue // another host may be about to use one that it has just made
 		}
 		if err := c.delete(ctx, c.global()+"images/"+image.ID); err != nil {
 			return removed, err

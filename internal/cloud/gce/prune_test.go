@@ -102,6 +102,14 @@ func TestPrune(t *testing.T) {
 	if err := c.delete(t.Context(), elsewhere+"/"+made.Name); err != nil {
 		t.Fatal(err)
 	}
+	// Nor is an image left over that another host has just made.
+	there, err := driver(t, cloud, Options{}).connect(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := there.prune(t.Context(), true, time.Now().Add(59*time.Minute-abandoned)); err != nil || len(removed) > 0 {
+		t.Errorf("removed another host's image: %+v, %v", removed, err)
+	}
 	cloud.Trouble(func(_ *http.Request, n int) gcetest.Trouble {
 		return gcetest.Trouble{Status: map[int]int{0: http.StatusServiceUnavailable}[n%3]}
 	})
@@ -109,5 +117,15 @@ func TestPrune(t *testing.T) {
 		t.Errorf("%+v, %v", removed, err)
 	}
 	cloud.Trouble(nil)
+	left(0, 0)
+	if h, err = remotetest.Created(t, d, webSpec()); err == nil {
+		err = d.Remove(t.Context(), h)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := there.prune(t.Context(), true, time.Now().Add(2*time.Hour-abandoned)); err != nil || len(removed) != 1 {
+		t.Errorf("another host's old image: %+v, %v", removed, err)
+	}
 	left(0, 0)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"capstan/internal/cloud/pushlock"
 )
 
 // imageTime bounds the making of an image once its archive is sent, cleanTime
@@ -98,6 +100,9 @@ func (c *Client) Push(ctx context.Context, p *Push) (Image, error) {
 				return img, err
 			}
 			continue
+		}
+		if err == nil {
+			err = pushlock.NoteMade(c.madePath(p.imageName()))
 		}
 		if err == nil {
 			err = c.makeImage(ctx, p, s)

@@ -44,6 +44,9 @@ func (c *Client) stagePath(p *Push) string {
 	return filepath.Join(c.stages(), p.imageName()+stageSuffix)
 }
 
+// madePath is where is noted that this host has made an image.
+func (c *Client) madePath(image string) string { return filepath.Join(c.stages(), image) }
+
 // lock waits until no other process of this host is at the same push.
 func (c *Client) lock(ctx context.Context, p *Push) (*pushlock.Lock, error) {
 	if err := os.MkdirAll(c.stages(), 0o700); err != nil {

@@ -1,5 +1,5 @@
 // Package pushlock keeps two processes of this host from being at one push at
-// once.
+// once, and one host from removing what another has just pushed.
 package pushlock
 
 import (
