@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"capstan/internal/image/disk"
 	"capstan/internal/image/opaque"
 	"capstan/internal/repo"
 	"capstan/internal/repo/legacy"
@@ -112,6 +113,9 @@ func (a *app) importFile(cmd *cobra.Command, name repo.Name, path string, o opaq
 	if !info.Mode().IsRegular() {
 		return fail(&hinted{fmt.Errorf("%s is no file", path), "the path of a disk; capstan build --from DIRECTORY makes an image of a directory"})
 	}
+	if err := refuseArchive(f, info.Size()); err != nil {
+		return fail(fmt.Errorf("%s: %w", path, err))
+	}
 	if o.Created.IsZero() {
 		o.Created = info.ModTime()
 	}
@@ -126,6 +130,20 @@ func (a *app) importFile(cmd *cobra.Command, name repo.Name, path string, o opaq
 		return fail(fmt.Errorf("%s: %w", path, err))
 	}
 	return entry, config, nil
+}
+
+// refuseArchive is the error of a disk in an archive, which has to come out of it.
+func refuseArchive(f *os.File, bytes int64) error {
+	inside, err := disk.InOVA(f, bytes)
+	switch {
+	case err != nil:
+		return err
+	case inside != nil:
+		return &hinted{errors.New("it is an OVA, a machine with its disk in an archive"), "tar -xf FILE, and import its disk, which ends in .vmdk"}
+	case disk.InTarGz(f, bytes) > 0:
+		return &hinted{errors.New("it is an archive for Compute Engine, with a disk in it"), "tar -xf FILE, and import disk.raw"}
+	}
+	return nil
 }
 
 // describeDisk says in a few words what a disk is.

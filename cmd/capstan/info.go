@@ -209,10 +209,10 @@ func (v *infoView) disk(f io.ReaderAt, bytes int64) error {
 		return err
 	}
 	v.Kind, v.Format, v.Size, v.Firmware = "disk", d.Format, d.Size, boot.Firmware()
-	if d.Format == disk.Raw && disk.RawSize(f, bytes) != bytes {
-		v.Format = disk.VHD // a fixed one
+	if d.Kind != "" && d.Format == disk.Raw {
+		v.Format = disk.VHD
 	}
-	v.Summary = fmt.Sprintf("%s, disk of %s, boots by %s", strings.ToUpper(string(v.Format)), size(d.Size), strings.ToUpper(boot.Firmware()))
+	v.Summary = fmt.Sprintf("%s, disk of %s, boots by %s", strings.TrimSpace(strings.ToUpper(string(v.Format))+" "+d.Kind), size(d.Size), strings.ToUpper(boot.Firmware()))
 	if boot.OSv {
 		base, err := osv.Examine(d)
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
@@ -56,6 +57,9 @@ func TestDiskMistakes(t *testing.T) {
 		disk("a VHDX", "vhdxfile"+strings.Repeat("\x00", 1<<16)),
 		disk("broken gzip", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03broken"),
 		disk("gzip in gzip", packed(t, packed(t, raw))),
+		disk("an OVA", archived(t, "m.ovf", "m-disk1.vmdk", "m.mf")),
+		disk("an OVA of two disks", archived(t, "m.ovf", "m-disk1.vmdk", "m-disk2.vmdk")),
+		disk("an archive for Compute Engine", packed(t, archived(t, "disk.raw"))),
 		{name: "no file", args: []string{"import", "d", "nowhere"}},
 		{name: "a directory", args: []string{"import", "d", "."}},
 		{name: "no such firmware", files: map[string]string{"disk": raw}, args: []string{"import", "--firmware", "openboot", "d", "disk"}},
@@ -83,6 +87,25 @@ func TestDiskMistakes(t *testing.T) {
 		{name: "a password in a URL", args: []string{"search", "-u", "https://user:password@example.org/", "b"}},
 		{name: "a tag in an old repository", args: []string{"pull", "-u", "https://127.0.0.1:1/", "a/b:2"}},
 	})
+}
+
+// archived is a tar of small files.
+func archived(t *testing.T, names ...string) string {
+	t.Helper()
+	var b strings.Builder
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		if err := w.WriteHeader(&tar.Header{Name: name, Size: 3}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, "abc"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func packed(t *testing.T, s string) string {

@@ -102,6 +102,9 @@ func Recognise(head []byte) (Format, error) {
 // Disk is an open virtual disk. It is for one goroutine.
 type Disk struct {
 	Format Format
+	// Kind tells kinds of a format apart: "streamOptimized" is a VMDK's, and
+	// "fixed" a VHD's, which is Raw but for its end; "" is the usual one.
+	Kind   string
 	Size   int64 // of the virtual disk, in bytes
 	r      io.ReaderAt
 	file   int64 // size of the file
@@ -144,12 +147,19 @@ func Open(r io.ReaderAt, size int64) (*Disk, error) {
 		d.layout, d.Size, err = openQCOW2(r, size)
 	case VMDK:
 		d.layout, d.Size, err = openVMDK(r, size)
+		if v, ok := d.layout.(*vmdk); ok && v.flags&vmdkCompressed != 0 {
+			d.Kind = "streamOptimized"
+		}
 	case VDI:
 		d.layout, d.Size, err = openVDI(r, size)
 	case VHD:
 		d.layout, d.Size, err = openVHD(r, size)
 	default:
-		d.Size = (RawSize(r, size) + sector - 1) &^ (sector - 1)
+		own := RawSize(r, size)
+		if own != size {
+			d.Kind = "fixed"
+		}
+		d.Size = (own + sector - 1) &^ (sector - 1)
 		d.layout = flat(size)
 	}
 	if err == nil && (d.Size <= 0 || d.Size > MaxSize) {
