@@ -91,11 +91,13 @@ func Write(ctx context.Context, f *os.File, format Format, d Disk) error {
 	var err error
 	switch format {
 	case Raw:
+		makeSparse(f)
 		if err := f.Truncate(d.Size); err != nil {
 			return err
 		}
 		return d.Content(ctx, f)
 	case VHDFixed:
+		makeSparse(f)
 		if err := d.Content(ctx, f); err != nil {
 			return err
 		}
