@@ -77,6 +77,8 @@ func explain(ctx context.Context, vbox manager, err error) error {
 	if withoutModule(r.all) {
 		return errNoModule
 	}
+	// VBoxManage lists the host for people alone. Other words of it would cost no
+	// more than the better sentence.
 	host, hostErr := vbox.run(ctx, "list", "hostinfo")
 	if hostErr == nil && strings.Contains(host, "Processor supports HW virtualization: no") {
 		return explain(ctx, vbox, &refusal{all: "VERR_VMX_NO_VMX"})
