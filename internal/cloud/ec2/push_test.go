@@ -33,7 +33,7 @@ func TestCloud(t *testing.T) {
 	cloud := ec2test.Pretend(t, address)
 	for region, test := range map[string]func(*testing.T, *ec2test.Cloud, string){
 		"eu-central-1": testPush, "us-east-1": testDryRun, "us-west-2": testFaults, "eu-west-1": testResume, "eu-south-1": testPrune,
-		"eu-north-1": testGroup, "ap-south-1": testSubnets, "eu-west-2": testStarved,
+		"eu-north-1": testGroup, "ap-south-1": testSubnets, "us-west-1": testStarved,
 		"us-east-2": testShare,
 	} {
 		t.Run(region, func(t *testing.T) { test(t, cloud, region) })
