@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,5 +118,44 @@ func TestInterruptedTwiceEC2(t *testing.T) {
 	w.run(cmd)
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !reached || !status.Signaled() || status.Signal() != syscall.SIGINT {
 		t.Errorf("reached: %t; %v", reached, cmd.ProcessState)
+	}
+}
+
+// TestCopiesEC2: the images that a push has made are told, where it fails or is
+// interrupted in another region.
+func TestCopiesEC2(t *testing.T) {
+	cloud := ec2test.Pretend(t, "192.0.2.9")
+	w := appWorld(t, cloud.Env()...)
+	push := func() *exec.Cmd { return w.command("push", "--copy-to", "us-east-1,us-west-2", "app", "ec2:") }
+	copies := 0
+	cloud.Fail(func(call string) ec2test.Fault {
+		if strings.HasSuffix(call, ":CopyImage") {
+			if copies++; copies == 2 {
+				return ec2test.Forbidden
+			}
+		}
+		return ec2test.None
+	})
+	r := w.run(push())
+	ids := strings.Fields(r.stdout)
+	if r.status != exitError || len(ids) != 2 || !strings.Contains(r.stderr, "to us-east-1 as "+ids[1]) || !strings.Contains(r.stderr, "copying the image to us-west-2: ") {
+		t.Errorf("refused: %+v", r)
+	}
+	cmd, copied := push(), false
+	cloud.Fail(func(call string) ec2test.Fault {
+		switch {
+		case strings.HasSuffix(call, ":CopyImage"):
+			copied = true
+			cmd.Process.Signal(os.Interrupt)
+		case strings.HasSuffix(call, ":DescribeImages") && copied: // so that it is not ready before the signal is there
+			return ec2test.Throttle
+		}
+		return ec2test.None
+	})
+	r = w.run(cmd)
+	cloud.Fail(func(string) ec2test.Fault { return ec2test.None })
+	if !copied || r.status != exitInterrupted || r.stdout != strings.Join(ids, "\n")+"\n" || !strings.Contains(r.stderr, "is in us-east-1 already, as "+ids[1]) ||
+		!strings.Contains(r.stderr, "is made in us-west-2\n  try: ") || !strings.HasSuffix(r.stderr, "capstan: interrupted\n") {
+		t.Errorf("interrupted: copied: %t; %+v", copied, r)
 	}
 }

@@ -125,7 +125,7 @@ func (a *app) pushEC2(cmd *cobra.Command, f *ec2Flags, ref, name string, quiet b
 	}
 	images, err := f.push(ctx, cloud, push)
 	progress.close()
-	if err != nil || f.dryRun {
+	if f.dryRun {
 		return interrupted(ctx, err)
 	}
 	for _, img := range images {
@@ -134,7 +134,7 @@ func (a *app) pushEC2(cmd *cobra.Command, f *ec2Flags, ref, name string, quiet b
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), img.ID)
 	}
-	return nil
+	return interrupted(ctx, err)
 }
 
 // ec2Options are what the settings say of EC2.
@@ -161,7 +161,8 @@ func (a *app) pruneEC2(cmd *cobra.Command, region string, all bool) error {
 	return a.prune(cmd, ec2.New(a.ec2Options(region)), all)
 }
 
-// push makes the image, its copies, and lets others have them.
+// push makes the image, its copies, and lets others have them. With an error it
+// returns those that are there by then.
 func (f *ec2Flags) push(ctx context.Context, cloud *ec2.Client, p *ec2.Push) ([]ec2.Image, error) {
 	first, err := cloud.Push(ctx, p)
 	if err != nil {
@@ -171,14 +172,14 @@ func (f *ec2Flags) push(ctx context.Context, cloud *ec2.Client, p *ec2.Push) ([]
 	for _, region := range f.copies {
 		copied, err := cloud.Copy(ctx, p, first, region)
 		if err != nil {
-			return nil, err
+			return images, err
 		}
 		images = append(images, copied)
 	}
 	if f.public || len(f.share) > 0 {
 		for _, img := range images {
 			if err := cloud.Share(ctx, img, f.share, f.public); err != nil {
-				return nil, err
+				return images, err
 			}
 		}
 	}
