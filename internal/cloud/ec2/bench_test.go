@@ -30,7 +30,7 @@ func BenchmarkPush(b *testing.B) {
 		return server.Composing(func() error { return d.Write(ctx, w, l) })
 	}}
 	server.Measure(b, func() error {
-		st, err := lockState(b.Context(), c.opts.State, c.stateKey(p.Disk), false)
+		st, err := c.lockState(b.Context(), p.Disk)
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (c *Client) Push(ctx context.Context, p *Push) (Image, error) {
 	if p.Size%Unit != 0 || p.Size == 0 {
 		return Image{}, fmt.Errorf("a disk of %d bytes is none of whole GiB", p.Size)
 	}
-	st, err := lockState(ctx, c.opts.State, c.stateKey(p.Disk), c.opts.Would != nil)
+	st, err := c.lockState(ctx, p.Disk)
 	if err != nil {
 		return Image{}, err
 	}

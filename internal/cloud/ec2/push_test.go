@@ -437,7 +437,7 @@ func testPrune(t *testing.T, cloud *ec2test.Cloud, region string) {
 // image is of by the time it is deleted. A state without a snapshot goes.
 func pruneBusy(t *testing.T, cloud *ec2test.Cloud, c *Client, img Image, disk string) {
 	t.Helper()
-	st, err := lockState(t.Context(), c.opts.State, c.stateKey(disk), false)
+	st, err := c.lockState(t.Context(), disk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,12 +40,12 @@ type stateDoc struct {
 
 // lockState opens the state of a push, once no other process has it. A dry one
 // is only read.
-func lockState(ctx context.Context, dir, key string, dry bool) (*state, error) {
-	s, err := newState(dir, key, dry)
+func (c *Client) lockState(ctx context.Context, disk string) (*state, error) {
+	s, err := newState(c.opts.State, c.stateKey(disk), c.opts.Would != nil)
 	if err != nil {
 		return nil, err
 	}
-	if s.lock, err = pushlock.Wait(ctx, s.path+".lock"); err != nil {
+	if s.lock, err = pushlock.Wait(ctx, s.path+".lock", c.opts.Progress); err != nil {
 		return nil, err
 	}
 	return s, s.load()

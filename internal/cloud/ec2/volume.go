@@ -284,7 +284,7 @@ func (c *Client) emptySnapshot(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	st, err := lockState(ctx, c.opts.State, c.stateKey(id), c.opts.Would != nil)
+	st, err := c.lockState(ctx, id)
 	if err != nil {
 		return "", err
 	}

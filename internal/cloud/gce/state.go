@@ -52,7 +52,7 @@ func (c *Client) lock(ctx context.Context, p *Push) (*pushlock.Lock, error) {
 	if err := os.MkdirAll(c.stages(), 0o700); err != nil {
 		return nil, err
 	}
-	return pushlock.Wait(ctx, c.stagePath(p)+lockSuffix)
+	return pushlock.Wait(ctx, c.stagePath(p)+lockSuffix, c.opts.Progress)
 }
 
 // keep writes the stage down.
