@@ -27,7 +27,7 @@ func (f *gceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.bucket, "bucket", "", "on gce: send the disk through this `bucket` (default: one that is made for it and removed)")
 	cmd.Flags().StringVar(&f.location, "location", "", "on gce: keep the image in this `region` (default: as gcloud says)")
 	cmd.Flags().StringVar(&f.disk, "disk", "", "in a cloud: make a disk of `SIZE` (default: what the image needs, in whole GiB)")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "in a cloud: print the calls that would be made, and make none")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "in a cloud: print the calls that would be made, and change nothing")
 }
 
 // unused refuses the flags where the target is a registry.

@@ -88,7 +88,7 @@ func newRun(a *app) *cobra.Command {
 	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root without any place to write")
 	fl.IntVar(&f.replicas, "replicas", 0, "make a group of `N` machines, which a cloud keeps at that number")
 	fl.IntVar(&f.count, "count", 1, "run `N` instances, called NAME-1 and so on, with -d")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "in a cloud: print the calls that would be made, and make none")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "in a cloud: print the calls that would be made, and change nothing")
 	fl.StringVar(&f.execute, "execute", "", "command line of an OSv disk image, in the place of its own")
 	fl.StringVar(&f.firmware, "firmware", "", "what boots a disk image: bios or uefi (default: what the image says)")
 	fl.StringVar(&f.bus, "bus", "", "how a disk image is attached: virtio, ide or sata (default: what the image says)")
