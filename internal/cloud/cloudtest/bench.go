@@ -120,19 +120,26 @@ func (s *Server) Composing(write func() error) error {
 	return write()
 }
 
+// Check holds that a push of a disk sends no more than what is on it, and most
+// of that while the disk is composed.
+func (s *Server) Check(t testing.TB, push func() error) {
+	t.Helper()
+	s.received.Store(0)
+	s.meanwhile.Store(0)
+	if err := push(); err != nil {
+		t.Fatal(err)
+	}
+	if sent, meanwhile := s.received.Load(), s.meanwhile.Load(); sent == 0 || sent > Most || meanwhile < sent/2 {
+		t.Errorf("%d bytes are sent, %d of them while the disk is composed", sent, meanwhile)
+	}
+}
+
 // Measure measures pushes of a disk with so much on it.
 func (s *Server) Measure(b *testing.B, push func() error) {
 	b.SetBytes(DiskSize)
 	resetPeak()
 	for b.Loop() {
-		s.received.Store(0)
-		s.meanwhile.Store(0)
-		if err := push(); err != nil {
-			b.Fatal(err)
-		}
-		if sent, meanwhile := s.received.Load(), s.meanwhile.Load(); sent > Most || meanwhile < sent/2 {
-			b.Errorf("%d bytes are sent, %d of them while the disk is composed", sent, meanwhile)
-		}
+		s.Check(b, push)
 	}
 	b.ReportMetric(float64(s.received.Load())/1e6, "MB-sent/op")
 	b.ReportMetric(Content*float64(b.N)/1e6/b.Elapsed().Seconds(), "MB-content/s")

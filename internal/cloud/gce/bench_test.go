@@ -15,18 +15,31 @@ import (
 	tarball "capstan/internal/image/disk/gce"
 )
 
-// BenchmarkPush composes a disk of 20 GiB with 200 MB on it, packs it, and
-// sends it to a stand-in for Cloud Storage that answers at once: with content
-// that gets smaller, and with such that does not.
-func BenchmarkPush(b *testing.B) {
-	b.Run("random", func(b *testing.B) { benchmarkPush(b, cloudtest.Random(b)) })
-	b.Run("programs", func(b *testing.B) { benchmarkPush(b, cloudtest.Programs(b)) })
+// TestPushSends holds how much a push sends of a disk of 20 GiB with 200 MB on
+// it, and when.
+func TestPushSends(t *testing.T) {
+	server, push := pushing(t, cloudtest.Random(t))
+	server.Check(t, push)
 }
 
-func benchmarkPush(b *testing.B, content io.Reader) {
-	d, l := cloudtest.Disk(b, tarball.Unit, content)
+// BenchmarkPush measures the same push: with content that gets smaller, and with
+// such that does not.
+func BenchmarkPush(b *testing.B) {
+	for name, content := range map[string]io.Reader{"random": cloudtest.Random(b), "programs": cloudtest.Programs(b)} {
+		b.Run(name, func(b *testing.B) {
+			server, push := pushing(b, content)
+			server.Measure(b, push)
+		})
+	}
+}
+
+// pushing composes a disk, packs it, and sends it to a stand-in for Cloud Storage
+// that answers at once.
+func pushing(t testing.TB, content io.Reader) (*cloudtest.Server, func() error) {
+	t.Helper()
+	d, l := cloudtest.Disk(t, tarball.Unit, content)
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	server := cloudtest.Serve(b, sum, func(w http.ResponseWriter, r *http.Request) {
+	server := cloudtest.Serve(t, sum, func(w http.ResponseWriter, r *http.Request) {
 		sent, total, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Content-Range"), "bytes "), "/")
 		if sent == "*" && total == "*" {
 			sum.Reset()
@@ -48,8 +61,8 @@ func benchmarkPush(b *testing.B, content io.Reader) {
 			return tarball.Write(w, l.Size, func(w io.WriterAt) error { return d.Write(ctx, w, l) })
 		})
 	}}
-	server.Measure(b, func() error {
-		_, err := c.upload(b.Context(), p, server.URL+"/session")
+	return server, func() error {
+		_, err := c.upload(t.Context(), p, server.URL+"/session")
 		return err
-	})
+	}
 }
