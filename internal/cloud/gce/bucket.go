@@ -7,21 +7,9 @@ import (
 	"net/url"
 )
 
-// maxBuckets bounds how many buckets are looked at that pushes of one disk
-// have left.
-const maxBuckets = "10"
-
-// ownBucket names a bucket for this push alone: one that a push of the same
-// disk has left, or one that is to be made. Only the project's own are looked
-// at: a name alone does not say whose a bucket is.
-func (c *Client) ownBucket(ctx context.Context, p *Push) (string, error) {
-	left, err := c.buckets(ctx, p)
-	if err != nil {
-		return "", err
-	}
-	if len(left) > 0 {
-		return left[0], nil
-	}
+// ownBucket names a bucket for this push alone: another push of the same disk,
+// under another name or on another host, has its own.
+func ownBucket(p *Push) (string, error) {
 	var random [6]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return "", err
@@ -44,27 +32,9 @@ func (c *Client) makeBucket(ctx context.Context, s *stage) error {
 	return err
 }
 
-// buckets are those that pushes of the same disk have left.
-func (c *Client) buckets(ctx context.Context, p *Push) ([]string, error) {
-	var list struct{ Items []struct{ Name string } }
-	if err := c.do(ctx, c.listBuckets(p), &list); err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, b := range list.Items {
-		names = append(names, b.Name)
-	}
-	return names, nil
-}
-
 func bucketPrefix(p *Push) string { return "capstan-" + p.Disk[:min(len(p.Disk), 24)] + "-" }
 
 func (c *Client) api() string { return c.storage + "storage/v1/b" }
-
-func (c *Client) listBuckets(p *Push) call {
-	q := url.Values{"project": {c.opts.Project}, "prefix": {bucketPrefix(p)}, "maxResults": {maxBuckets}, "fields": {"items(name)"}}
-	return call{method: "GET", url: c.api() + "?" + q.Encode()}
-}
 
 // insertBucket makes a bucket whose content nobody pays for longer than a day,
 // whatever becomes of this process.

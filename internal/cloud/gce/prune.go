@@ -85,7 +85,8 @@ func (c *Client) pruneStages(ctx context.Context) ([]hypervisor.Resource, error)
 }
 
 func (c *Client) pruneStage(ctx context.Context, path string) ([]hypervisor.Resource, error) {
-	lock, err := pushlock.Try(path + lockSuffix)
+	name := strings.TrimSuffix(filepath.Base(path), stageSuffix)
+	lock, err := pushlock.Try(c.lockPath(name[strings.LastIndexByte(name, '-')+1:]))
 	if err != nil || lock == nil {
 		return nil, err
 	}
@@ -148,21 +149,15 @@ func (c *Client) ownBuckets(ctx context.Context) ([]hypervisor.Resource, error) 
 // busy tells whether another process of this host is at a push of the disk that
 // one of ownBuckets is of: it may have gone on in that.
 func (c *Client) busy(bucket string) (bool, error) {
-	disk := strings.TrimPrefix(bucket, "capstan-")[:diskInName]
-	files, err := os.ReadDir(c.stages())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	path := c.lockPath(strings.TrimPrefix(bucket, "capstan-"))
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), "-"+disk+stageSuffix+lockSuffix) {
-			continue
-		}
-		lock, err := pushlock.Try(filepath.Join(c.stages(), f.Name()))
-		if err != nil || lock == nil {
-			return true, err
-		}
-		lock.Close()
+	lock, err := pushlock.Try(path)
+	if err != nil || lock == nil {
+		return true, err
 	}
+	lock.Close()
 	return false, nil
 }
 

@@ -136,7 +136,7 @@ func (c *Client) stage(ctx context.Context, p *Push) (*stage, error) {
 	}
 	if s.Bucket == "" {
 		var err error
-		if s.Bucket, err = c.ownBucket(ctx, p); err != nil {
+		if s.Bucket, err = ownBucket(p); err != nil {
 			return nil, err
 		}
 		s.Made = true
@@ -173,21 +173,13 @@ func (c *Client) clean(ctx context.Context, s *stage) error {
 	return s.forget()
 }
 
-// sweep removes what pushes of the same disk have left that were killed.
+// sweep removes what a push has left that was killed on this host. What others
+// have left is for prune: they may go on with it.
 func (c *Client) sweep(ctx context.Context, p *Push) error {
 	if s := kept(c.stagePath(p)); s != nil {
-		if err := c.clean(ctx, s); err != nil {
-			return err
-		}
+		return c.clean(ctx, s)
 	}
-	buckets, err := c.buckets(ctx, p)
-	if is(err, 403) {
-		return nil // who may not see buckets has none made
-	}
-	for _, b := range buckets {
-		err = errors.Join(err, c.clean(ctx, &stage{path: c.stagePath(p), Bucket: b, Made: true, Object: p.object()}))
-	}
-	return err
+	return nil
 }
 
 // tidy removes what a push of the same disk has left that was killed on this
@@ -219,7 +211,7 @@ func (c *Client) tell(p *Push) {
 	calls := []call{c.getImage(p.imageName())}
 	if s.Bucket == "" {
 		s.Bucket, s.Made = bucketPrefix(p)+"RANDOM", true
-		calls = append(calls, c.listBuckets(p), c.insertBucket(s.Bucket))
+		calls = append(calls, c.insertBucket(s.Bucket))
 	}
 	calls = append(calls, c.beginUpload(s), asking("SESSION"), call{method: "PUT", url: "SESSION", header: map[string]string{"Content-Range": fmt.Sprintf("bytes 0-%d/*, and so on", pieceSize-1)}},
 		c.insertImage(p, s, "RANDOM"), c.waitFor(operation{Name: "OPERATION"}), call{method: "DELETE", url: "SESSION"}, c.removeObject(s.Bucket, s.Object))

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -324,8 +325,8 @@ func killed(t *testing.T, c *Client, p *Push) *stage {
 	return s
 }
 
-// What a killed push has left is removed by the next of the same disk, also
-// where nothing of it was written down.
+// What a killed push has left is removed by the next of the same disk. What
+// this host knows nothing of may be another's, and is left for prune.
 func TestPushKilled(t *testing.T) {
 	for name, state := range map[string]bool{"with its notes": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
@@ -341,8 +342,67 @@ func TestPushKilled(t *testing.T) {
 			if err != nil || !img.Found {
 				t.Errorf("%+v, %v", img, err)
 			}
+			if !state {
+				if _, err := c.prune(t.Context(), false, time.Now().Add(time.Hour)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			whole(t, cloud, c, img)
 		})
+	}
+}
+
+// Of two pushes of one disk neither takes away what the other has sent: not
+// another host's, and not one under another name, which waits on this host.
+func TestPushBeside(t *testing.T) {
+	for name, as := range map[string]string{"by another host": "web", "under another name": "other"} {
+		t.Run(name, func(t *testing.T) {
+			cloud := gcetest.Start(t)
+			c, p := open(t, cloud, Options{}), testPush()
+			err := os.MkdirAll(c.stages(), 0o700)
+			var s *stage
+			if err == nil {
+				s, err = c.stage(t.Context(), p)
+			}
+			if err == nil {
+				_, err = c.upload(t.Context(), p, s.Session)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, second := open(t, cloud, Options{}), testPush()
+			if second.Name = as; as != p.Name {
+				o.opts.State = c.opts.State
+			}
+			for range 2 { // the second time it is found
+				if _, err := o.Push(t.Context(), second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, buckets := cloud.Left(t); !slices.Equal(buckets, []string{s.Bucket}) {
+				t.Fatalf("the buckets are %q, without %s", buckets, s.Bucket)
+			}
+			img, err := c.Push(t.Context(), p)
+			if err != nil || img.Sent > 0 {
+				t.Errorf("going on: %+v, %v", img, err)
+			}
+			if _, buckets := cloud.Left(t); len(buckets) > 0 {
+				t.Errorf("left: %q", buckets)
+			}
+		})
+	}
+	c := open(t, gcetest.Start(t), Options{})
+	lock, err := c.lock(t.Context(), testPush())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	second := testPush()
+	second.Name = "other"
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := c.lock(ended, second); !errors.Is(err, context.Canceled) {
+		t.Errorf("a push under another name does not wait: %v", err)
 	}
 }
 

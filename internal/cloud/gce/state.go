@@ -47,12 +47,19 @@ func (c *Client) stagePath(p *Push) string {
 // madePath is where is noted that this host has made an image.
 func (c *Client) madePath(image string) string { return filepath.Join(c.stages(), image) }
 
-// lock waits until no other process of this host is at the same push.
+// lockPath is that of the lock of all pushes of a disk, which is known by what
+// names have of its ID.
+func (c *Client) lockPath(disk string) string {
+	return filepath.Join(c.stages(), disk[:min(len(disk), diskInName)]+lockSuffix)
+}
+
+// lock waits until no other process of this host is at a push of the same disk,
+// whatever it is called.
 func (c *Client) lock(ctx context.Context, p *Push) (*pushlock.Lock, error) {
 	if err := os.MkdirAll(c.stages(), 0o700); err != nil {
 		return nil, err
 	}
-	return pushlock.Wait(ctx, c.stagePath(p)+lockSuffix, c.opts.Progress)
+	return pushlock.Wait(ctx, c.lockPath(p.Disk), c.opts.Progress)
 }
 
 // keep writes the stage down.
