@@ -160,9 +160,10 @@ func newPrune(a *app) *cobra.Command {
 			"With --on ec2 these are, in a region of EC2, the snapshots, security groups, spot\n" +
 			"requests and empty volumes of commands that did not come to their end and, with\n" +
 			"--all, the images that neither an instance nor a launch template there is made of;\n" +
-			"with --on gce the buckets in a project of Compute Engine and, with --all, the images\n" +
-			"that neither an instance template nor a disk there is made of. An image that another\n" +
-			"host has made within the last hour stays: it may be about to use it.",
+			"with --on gce, in a project of Compute Engine, their buckets, firewall rules and empty\n" +
+			"volumes and, with --all, the images that neither an instance template nor a disk\n" +
+			"there is made of. An image that another host has made within the last hour stays: it\n" +
+			"may be about to use it.",
 		Example: "  capstan prune\n  capstan prune --all --instances\n  capstan prune --on ec2 --region eu-central-1\n  capstan prune --on gce --all",
 		Args:    none,
 	}

@@ -292,6 +292,7 @@ func (c *compute) insertFirewall(w http.ResponseWriter, r *http.Request) {
 	case c.firewalls[f.GetName()] != nil:
 		taken(w, f.GetName())
 	default:
+		f.CreationTimestamp = now()
 		c.firewalls[f.GetName()] = f
 		c.starting(w, r, "insert", func() error { return nil })
 	}

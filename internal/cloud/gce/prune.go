@@ -18,10 +18,11 @@ import (
 )
 
 // abandoned is how old a bucket is that no push goes on with: what it holds is
-// deleted after a day.
+// deleted after a day. It is, too, longer than any making or removing of an
+// instance takes.
 const abandoned = 24 * time.Hour
 
-// Prune removes what pushes have left that never came to their end and, with
+// Prune removes what was left by commands that never came to their end and, with
 // all, the images that capstan has made and no template or disk is of, but for
 // those that another host has made lately. It returns what it has removed.
 func (d *Driver) Prune(ctx context.Context, all bool) ([]hypervisor.Resource, error) {
@@ -39,6 +40,11 @@ func (c *Client) prune(ctx context.Context, all bool, before time.Time) ([]hyper
 		return removed, err
 	}
 	old, err := c.pruneBuckets(ctx, before)
+	removed = append(removed, old...)
+	if err != nil {
+		return removed, err
+	}
+	old, err = c.pruneInstances(ctx, before)
 	removed = append(removed, old...)
 	if err != nil || !all {
 		return removed, err

@@ -2,10 +2,14 @@ package gce
 
 import (
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"capstan/internal/cloud/gce/gcetest"
+	"capstan/internal/hypervisor"
 	"capstan/internal/hypervisor/remotetest"
 )
 
@@ -128,4 +132,63 @@ func TestPrune(t *testing.T) {
 		t.Errorf("another host's old image: %+v, %v", removed, err)
 	}
 	left(0, 0)
+}
+
+// What belongs to an instance goes once it is old, and nothing else is there of
+// that: neither a template nor a machine. A volume that was ever attached stays.
+func TestPruneInstances(t *testing.T) {
+	cloud := gcetest.Pretend(t, address)
+	d := driver(t, cloud, Options{})
+	c, err := d.connect(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handles := map[string]handle{}
+	for id, volume := range map[string]string{"000000000001": "used", "000000000002": "unused"} {
+		spec := withVolumes(id, hypervisor.Volume{Name: volume, Target: "/data"})
+		spec.Cloud.Sources = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32")}
+		h, err := remotetest.Created(t, d, spec)
+		if err == nil && volume == "used" {
+			err = d.Start(t.Context(), h)
+		}
+		if err == nil {
+			handles[volume], err = parseHandle(h)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	pruned := func(before time.Time, want ...string) {
+		t.Helper()
+		removed, err := c.prune(t.Context(), false, before)
+		var got []string
+		for _, r := range removed {
+			got = append(got, r.Kind+" "+r.ID)
+		}
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("removed %q, %v", got, err)
+		}
+	}
+	later := time.Now().Add(time.Hour)
+	pruned(later) // one has a machine, and each a template
+	for _, h := range handles {
+		if err := c.delete(t.Context(), c.getTemplate(h).url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pruned(time.Now().Add(-time.Hour))                           // it is young
+	cloud.Trouble(func(r *http.Request, _ int) gcetest.Trouble { // the volume is attached meanwhile
+		return gcetest.Trouble{Status: map[bool]int{true: http.StatusBadRequest}[r.Method == "DELETE" && strings.HasSuffix(r.URL.Path, "/disks/capstan-volume-unused")]}
+	})
+	pruned(later, "firewall capstan-000000000002", "firewall capstan-000000000002-6")
+	cloud.Trouble(nil)
+	pruned(later, "disk capstan-volume-unused")
+	if err := c.delete(t.Context(), c.getMachine(handles["used"]).url); err != nil {
+		t.Fatal(err)
+	}
+	pruned(later, "firewall capstan-000000000001", "firewall capstan-000000000001-6")
+	if got := volumeNames(t, d); !slices.Equal(got, []string{gcetest.Zone + " used capstan-volume-used"}) {
+		t.Errorf("the volumes are %q", got)
+	}
 }
