@@ -506,6 +506,7 @@ func (c *compute) serialPort(w http.ResponseWriter, r *http.Request, m *machine)
 		refuse(w, http.StatusBadRequest, "The resource '%s' is not ready", strings.TrimPrefix(r.URL.Path, "/compute/v1/"))
 		return
 	}
+	over := m.running != nil && m.running.isOver() // it says no more
 	all, err := os.ReadFile(m.serial)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		refuse(w, http.StatusInternalServerError, "%v", err)
@@ -518,4 +519,10 @@ func (c *compute) serialPort(w http.ResponseWriter, r *http.Request, m *machine)
 	start = min(max(start, 0, size-kept), size)
 	text := strings.ToValidUTF8(string(all[start:]), "\uFFFD")
 	write(w, &computepb.SerialPortOutput{Contents: &text, Start: &start, Next: &size})
+	if over {
+		select {
+		case m.running.heard <- struct{}{}:
+		default: // somebody else was first
+		}
+	}
 }

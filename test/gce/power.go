@@ -21,6 +21,7 @@ type running struct {
 	cmd      *exec.Cmd
 	metadata net.Listener
 	ended    chan struct{}
+	heard    chan struct{} // somebody has read the port since
 }
 
 // firmware is what boots machines.
@@ -54,7 +55,7 @@ func (c *compute) powerOn(m *machine) error {
 	if err != nil {
 		return err
 	}
-	run := &running{cmd: exec.Command("qemu-system-x86_64", args...), metadata: l, ended: make(chan struct{})}
+	run := &running{cmd: exec.Command("qemu-system-x86_64", args...), metadata: l, ended: make(chan struct{}), heard: make(chan struct{}, 1)}
 	run.cmd.Stderr = os.Stderr
 	run.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := run.cmd.Start(); err != nil {
@@ -67,16 +68,29 @@ func (c *compute) powerOn(m *machine) error {
 		l.Close()
 		close(run.ended)
 		if c.change(m, run, "STOPPING") {
-			time.Sleep(afterlife)
+			select {
+			case <-run.heard:
+			case <-time.After(afterlife):
+			}
 			c.change(m, run, "TERMINATED")
 		}
 	}()
 	return nil
 }
 
-// afterlife is how long a machine is stopping that has ended by itself: its port
-// can be read so long.
-const afterlife = 10 * time.Second
+// afterlife is how long a machine is stopping that has ended by itself, at most:
+// its port can be read once more.
+const afterlife = 20 * time.Second
+
+// isOver tells whether a machine that was on has ended by itself.
+func (r *running) isOver() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
 
 // change sets a machine's status, unless another power-on is what it has by now.
 func (c *compute) change(m *machine, run *running, status string) bool {
@@ -130,13 +144,8 @@ func (c *compute) qemu(m *machine, metadata string) ([]string, error) {
 // asked to end is off some time after it has.
 func (c *compute) powerOff(m *machine, ask bool) {
 	run := m.running
-	if run == nil {
+	if run == nil || run.isOver() {
 		return
-	}
-	select {
-	case <-run.ended:
-		return
-	default:
 	}
 	if ask {
 		err := press(m.disk + ".qmp")
