@@ -42,7 +42,14 @@ func (d *Driver) Console(ctx context.Context, doc hypervisor.Handle, part hyperv
 	var out serialOutput
 	err = c.retry(ctx, func() error {
 		err := c.try(ctx, c.getSerial(h, part.Offset), &out)
-		if errors.As(err, new(*APIError)) && c.silent(ctx, h) {
+		if !errors.As(err, new(*APIError)) {
+			return err
+		}
+		silent, unknown := c.silent(ctx, h)
+		switch {
+		case unknown != nil: // whether that is an error, either
+			return unknown
+		case silent:
 			out, err = serialOutput{Start: max(part.Offset, 0)}, nil
 		}
 		return err
@@ -56,9 +63,10 @@ func (d *Driver) Console(ctx context.Context, doc hypervisor.Handle, part hyperv
 // silent tells whether a machine is not running. Of one that is off the port
 // cannot be read ("is not ready"), nor, at the end, of one that is stopping,
 // with an error as if that might pass.
-func (c *Client) silent(ctx context.Context, h handle) bool {
+func (c *Client) silent(ctx context.Context, h handle) (bool, error) {
 	var m machine
-	return c.try(ctx, c.getMachine(h), &m) == nil && m.Status != "RUNNING"
+	err := c.try(ctx, c.getMachine(h), &m)
+	return m.Status != "RUNNING", err
 }
 
 // spoken is some of a console. What is no UTF-8 comes as a character of three

@@ -268,6 +268,13 @@ func TestConsoleOff(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// The third call asks why the second was refused.
+	cloud.Trouble(func(_ *http.Request, n int) gcetest.Trouble {
+		return gcetest.Trouble{Status: map[bool]int{true: http.StatusServiceUnavailable}[n == 3]}
+	})
+	if text, at, err := said(); err != nil || text != "" || at != 5 || asked() != 2 {
+		t.Errorf("off, on a bad day: %q at %d, %v, asked %d times", text, at, err, asked())
+	}
 	if err := d.Remove(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
