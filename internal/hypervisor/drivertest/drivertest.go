@@ -6,8 +6,9 @@
 // echoes TCP and UDP on its port 80 and what comes on the control channel,
 // mounts the shares and leaves a file "from-guest" in each, says which boot this
 // is where it has a writable partition, says "ready: " and its disks on the
-// console, answers each line with "echo: " and that line, and ends at "quit".
-// With the argument "panic" it makes the kernel panic instead.
+// console, answers each line with "echo: " and that line, and ends at "quit" or
+// when the power button is pressed. With the argument "panic" it makes the kernel
+// panic instead.
 package drivertest
 
 import (
@@ -41,6 +42,7 @@ func Run(t *testing.T, driver hypervisor.Driver, makeSpec func(t *testing.T) *hy
 		"console":       s.console,
 		"control":       s.control,
 		"kill":          s.kill,
+		"power button":  s.powerButton,
 		"context":       s.context,
 		"panic":         s.panics,
 		"missing files": s.missingFiles,
@@ -137,6 +139,12 @@ func (r *running) say(t *testing.T, line string) {
 func (r *running) quit(t *testing.T) {
 	t.Helper()
 	r.say(t, "quit")
+	r.ended(t)
+}
+
+// ended waits for the end of a guest that ends in order.
+func (r *running) ended(t *testing.T) {
+	t.Helper()
 	rest, err := io.ReadAll(r.lines)
 	if err != nil {
 		t.Errorf("reading the console to its end: %v", err)
@@ -339,6 +347,20 @@ func (s suite) kill(t *testing.T) {
 	if rest, err := io.ReadAll(r.lines); err != nil {
 		t.Errorf("a dead machine's console: %q, %v", rest, err)
 	}
+}
+
+// powerButton: the guest hears of it, where the machine has one.
+func (s suite) powerButton(t *testing.T) {
+	r := s.start(t, t.Context(), s.makeSpec(t))
+	err := r.Powerdown(t.Context())
+	if errors.Is(err, errors.ErrUnsupported) {
+		r.quit(t)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ended(t)
 }
 
 func (s suite) context(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -135,6 +136,8 @@ func run(config api.Config) error {
 		return err
 	}
 	defer console.Close()
+	button := make(chan os.Signal, 1)
+	signal.Notify(button, unix.SIGTERM) // what the kernel makes of it
 	if config.Control != "" {
 		if _, err := io.WriteString(console, api.ConsoleHello); err != nil {
 			return err
@@ -159,10 +162,19 @@ func run(config api.Config) error {
 	fmt.Fprintf(console, "ready: %s\n", devices())
 	lines := bufio.NewScanner(console)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() && lines.Text() != "quit" {
-		fmt.Fprintf(console, "echo: %s\n", lines.Text())
+	quit := make(chan error, 1)
+	go func() {
+		for lines.Scan() && lines.Text() != "quit" {
+			fmt.Fprintf(console, "echo: %s\n", lines.Text())
+		}
+		quit <- lines.Err()
+	}()
+	select {
+	case err := <-quit:
+		return err
+	case <-button:
+		return nil
 	}
-	return lines.Err()
 }
 
 // channel opens a serial port, or else a virtio-serial port by its name.
