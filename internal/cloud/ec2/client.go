@@ -27,8 +27,8 @@ type Options struct {
 	// Progress is told how far pieces of work are, by several goroutines at
 	// once; a piece is complete when done is total.
 	Progress func(piece string, done, total int64)
-	// Would is told the calls that would be made, none of which is then. Calls
-	// that only read are. nil makes all.
+	// Would is told the calls that would be made. Those that only read are, others
+	// are not. nil makes all, and nobody is told.
 	Would func(call string)
 
 	brief bool // gives up soon where nobody answers

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,21 +19,30 @@ import (
 	"capstan/internal/hypervisor"
 )
 
-// Rehearse returns the driver that only tells of the calls that would change
-// something.
+// Rehearse returns the driver that tells of all calls, and makes those that only
+// read.
 func (d *Driver) Rehearse(would func(call string)) hypervisor.Remote {
 	opts := d.opts
-	opts.Would = would
+	var one sync.Mutex
+	opts.Would = func(call string) {
+		one.Lock()
+		defer one.Unlock()
+		would(call)
+	}
 	return New(opts)
 }
 
-// pretending tells of calls that change something instead of making them, and
-// answers as the cloud would. Calls that only read are made.
+// pretending tells of calls. Those that only read are made, for what they answer
+// decides on the next; to others it answers as the cloud would.
 func pretending(would func(call string)) func(*middleware.Stack) error {
 	var blocks atomic.Int64
 	instead := func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (out middleware.InitializeOutput, m middleware.Metadata, err error) {
 		name := awsmiddleware.GetOperationName(ctx)
+		tell := func() {
+			would(strings.ToLower(awsmiddleware.GetServiceID(ctx)) + " " + name + " " + parameters(in.Parameters))
+		}
 		if reads(name) {
+			tell()
 			return next.HandleInitialize(ctx, in)
 		}
 		if out.Result = pretended(in.Parameters); out.Result == nil {
@@ -45,7 +55,7 @@ func pretending(would func(call string)) func(*middleware.Stack) error {
 		if n := blocks.Swap(0); n > 0 {
 			would(fmt.Sprintf("ebs PutSnapshotBlock, %d times, %d bytes in all", n, n*blockSize))
 		}
-		would(strings.ToLower(awsmiddleware.GetServiceID(ctx)) + " " + name + " " + parameters(in.Parameters))
+		tell()
 		return out, m, nil
 	}
 	return func(stack *middleware.Stack) error {
