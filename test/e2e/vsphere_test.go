@@ -32,7 +32,7 @@ func redis(t *testing.T, address string, args ...string) string {
 	cli := need(t, "redis-cli", "redis-tools")
 	for deadline := time.Now().Add(serveBound); ; time.Sleep(time.Second) {
 		out, err := exec.CommandContext(t.Context(), cli, append([]string{"-h", host, "-p", port}, args...)...).CombinedOutput()
-		if err == nil && !strings.Contains(string(out), "Could not connect") && !strings.Contains(string(out), "Error") {
+		if err == nil && !strings.Contains(string(out), "Could not connect") && !strings.Contains(string(out), "Error") && !strings.HasPrefix(string(out), "LOADING") {
 			return strings.TrimSpace(string(out))
 		}
 		if time.Now().After(deadline) {

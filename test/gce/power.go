@@ -70,6 +70,7 @@ func (c *compute) powerOn(m *machine) error {
 		if c.change(m, run, "STOPPING") {
 			select {
 			case <-run.heard:
+				time.Sleep(stopping)
 			case <-time.After(afterlife):
 			}
 			c.change(m, run, "TERMINATED")
@@ -78,9 +79,14 @@ func (c *compute) powerOn(m *machine) error {
 	return nil
 }
 
-// afterlife is how long a machine is stopping that has ended by itself, at most:
-// its port can be read once more.
-const afterlife = 20 * time.Second
+const (
+	// afterlife is how long a machine is stopping that has ended by itself, at
+	// most, if nobody reads its port.
+	afterlife = 20 * time.Second
+	// stopping is for how long its port can be read again then: Compute Engine
+	// takes its time, too, and a reader may have been at another question.
+	stopping = 5 * time.Second
+)
 
 // isOver tells whether a machine that was on has ended by itself.
 func (r *running) isOver() bool {
